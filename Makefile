@@ -1,0 +1,74 @@
+# The words of this project, the same in CI and by hand: `make help` lists them.
+
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# The tools that generate code have requirements of their own, so they live apart.
+PROTO_VENV := .venv-proto
+PROTO_INSTALLED := $(PROTO_VENV)/.installed
+PROTO_TOOLS := grpcio-tools==1.80.0 'mypy-protobuf==5.1.*'
+PROTO_FILES := $(wildcard proto/federation/v1/*.proto)
+
+# The first Python that this project runs on; `make setup PYTHON=...` takes another.
+SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+PYTHON ?= $(shell for python in python3.12 python3.11 python3.13 python3 python; do \
+	"$$python" -c '$(SUITABLE)' 2>/dev/null && echo "$$python" && break; done)
+
+# TensorFlow without GPU code exists for x86 only; elsewhere the whole one is installed.
+EXTRAS ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' '-')),client-cpu,client),dev
+ARGS ?=
+
+.PHONY: help setup proto proto-check check test demo digits-model
+
+help: ## List these words
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+setup: $(INSTALLED) ## Create .venv with everything, once, and again when pyproject.toml changes
+
+$(INSTALLED): pyproject.toml
+	@$(if $(PYTHON),,echo "Python 3.11, 3.12 or 3.13 is needed: make setup PYTHON=/path/to/python" >&2; exit 1)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	touch $@
+
+$(PROTO_INSTALLED): Makefile
+	@$(if $(PYTHON),,echo "Python 3.11, 3.12 or 3.13 is needed: make proto PYTHON=/path/to/python" >&2; exit 1)
+	$(PYTHON) -m venv $(PROTO_VENV)
+	$(PROTO_VENV)/bin/python -m pip install --quiet $(PROTO_TOOLS)
+	touch $@
+
+# $(call generate,DIRECTORY) writes DIRECTORY/federation/v1.
+generate = PATH="$(PROTO_VENV)/bin:$$PATH" $(PROTO_VENV)/bin/python -m grpc_tools.protoc -Iproto \
+	--python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) \
+	$(PROTO_FILES)
+
+proto: $(PROTO_INSTALLED) ## Generate federation/v1 from proto/
+	find federation/v1 -name '*_pb2*.py*' -maxdepth 1 -type f -delete
+	$(call generate,.)
+
+proto-check: $(PROTO_INSTALLED) ## Fail if federation/v1 is not what proto/ says
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	$(call generate,"$$fresh"); \
+	diff -r -x __init__.py -x __pycache__ "$$fresh/federation/v1" federation/v1 \
+		|| { echo "federation/v1 is out of date: run make proto" >&2; exit 1; }
+
+check: setup proto-check ## Lint, format, types, layers, generated code and documentation
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m headwater.settings_docs --check
+
+test: setup ## Run all tests; ARGS="-k name" for some
+	$(BIN)/python -m pytest -n auto $(ARGS)
+
+demo: setup ## Run a whole federation on this machine; ARGS="--rounds 3" for a short one
+	$(BIN)/headwater demo $(ARGS)
+
+digits-model: setup ## Make the built-in model, headwater/digits.h5
+	$(BIN)/python -m headwater.digits_model
