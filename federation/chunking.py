@@ -1,0 +1,135 @@
+"""A long run of bytes cut into chunks, and chunks put together to what was declared."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from federation.errors import TransferError
+from federation.tensors import Buffer
+
+CHUNK_BYTES = 2**20
+LARGE_CHUNK_BYTES = 2 * 2**20
+LARGE_MODEL_BYTES = 64 * 2**20
+
+
+def chunk_bytes_for(total_bytes: int) -> int:
+    """Return the chunk size that was measured best for a transfer of ``total_bytes``."""
+    return LARGE_CHUNK_BYTES if total_bytes >= LARGE_MODEL_BYTES else CHUNK_BYTES
+
+
+def chunks(
+    buffer: Buffer, *, offset: int = 0, chunk_bytes: int
+) -> Iterator[tuple[int, memoryview]]:
+    """Cut ``buffer`` from ``offset`` on, without copying.
+
+    Args:
+        buffer: Contiguous bytes.
+        offset: Where the receiver wants to resume.
+        chunk_bytes: Size of each chunk but the last, above 0.
+
+    Returns:
+        Each chunk's offset in the buffer and its bytes; nothing if ``offset`` is the end.
+
+    Raises:
+        TransferError: ``"offset-out-of-range"``, at once.
+    """
+    assert chunk_bytes > 0
+    view = memoryview(buffer).cast("B")
+    if not 0 <= offset <= len(view):
+        raise TransferError(
+            f"bytes from {offset} on were asked for, but there are {len(view)}",
+            reason="offset-out-of-range",
+        )
+    return (
+        (start, view[start : start + chunk_bytes])
+        for start in range(offset, len(view), chunk_bytes)
+    )
+
+
+class Assembler:
+    """One transfer of a declared size, put together in one buffer.
+
+    A cut transfer resumes: the sender goes on from ``received``. An error leaves everything as
+    it was.
+
+    Attributes:
+        size: Bytes declared.
+        buffer: As long as declared; what it holds is verified once ``finish`` has returned.
+        received: Bytes so far, and the offset that the next chunk must have.
+        chunks: Chunks so far, over all resumptions.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.buffer = bytearray(size)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin again at byte 0, as after a wrong digest."""
+        self.received = 0
+        self.chunks = 0
+        self._hash = hashlib.sha256()
+
+    def add(self, offset: int, data: Buffer) -> None:
+        """Take the next chunk.
+
+        Raises:
+            TransferError: ``"empty-chunk"`` (it would keep a stalled transfer alive),
+                ``"chunk-out-of-order"`` or ``"more-bytes-than-declared"``.
+        """
+        view = memoryview(data).cast("B")
+        end = self.received + len(view)
+        if offset != self.received:
+            raise TransferError(
+                f"a chunk begins at byte {offset}, but byte {self.received} is next",
+                reason="chunk-out-of-order",
+            )
+        if not view:
+            raise TransferError(f"the chunk at byte {offset} is empty", reason="empty-chunk")
+        if end > self.size:
+            raise TransferError(
+                f"a chunk ends at byte {end}, but {self.size} bytes were declared",
+                reason="more-bytes-than-declared",
+            )
+        # Through a memoryview: a bytearray would copy the chunk once more before it stores it.
+        memoryview(self.buffer)[offset:end] = view
+        self._hash.update(view)
+        self.received = end
+        self.chunks += 1
+
+    def finish(self, *, chunks: int, size: int, sha256: bytes) -> None:
+        """Check all that arrived against what the sender says it sent.
+
+        Args:
+            chunks: Chunks sent, over all resumptions, each counted once.
+            size: Bytes sent.
+            sha256: Digest of all bytes, 32 bytes.
+
+        Raises:
+            TransferError: ``"truncated"``: bytes are missing, and the transfer can resume.
+                ``"more-bytes-than-declared"``: the sender says it sent more than it declared.
+                ``"wrong-chunk-count"``, ``"wrong-digest"``: start over after ``reset``.
+        """
+        if size > self.size:
+            raise TransferError(
+                f"the sender sent {size} bytes, but declared {self.size}",
+                reason="more-bytes-than-declared",
+            )
+        if size != self.size or self.received != self.size:
+            raise TransferError(
+                f"{self.received} bytes arrived and {size} were sent, "
+                f"but {self.size} were declared",
+                reason="truncated",
+            )
+        if chunks != self.chunks:
+            raise TransferError(
+                f"{self.chunks} chunks arrived, but {chunks} were sent",
+                reason="wrong-chunk-count",
+            )
+        if sha256 != self._hash.digest():
+            raise TransferError(
+                f"the sha256 of the {size} bytes that arrived is {self._hash.hexdigest()}, "
+                f"but {sha256[:32].hex()} was sent",
+                reason="wrong-digest",
+            )
