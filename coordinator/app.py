@@ -1,0 +1,120 @@
+"""The coordinator as a server: put together, started, drained and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordinator.committer import Committer
+from coordinator.driver import Driver
+from coordinator.inspector import Inspector
+from coordinator.service import ControlService, CoordinationService
+from coordinator.settings import CoordinatorSettings
+from federation.runtime.clock import Clock
+from federation.runtime.process import say_listening, stop_on_signals
+from federation.runtime.rpc import add_health, bind, create_server, set_serving
+from federation.runtime.store import SharedDirectory
+from federation.runtime.tasks import until_first
+from federation.runtime.version import VERSION
+from federation.v1 import control_pb2_grpc, coordination_pb2_grpc
+
+SERVICES = ("federation.v1.Coordination", "federation.v1.Control")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What bounds a coordinator, apart from the plan."""
+
+    held_max: int = 20_000
+    history_keep: int = 20
+    return_s: float = 30.0
+    keepalive_s: float = 10.0
+    keepalive_timeout_s: float = 5.0
+
+
+class Coordinator:
+    """One coordinator in this process.
+
+    Args:
+        shared_data: The shared directory, laid out by ``headwater init``.
+        limits: Its bounds.
+
+    Raises:
+        SettingsError: The directory cannot be used.
+    """
+
+    def __init__(self, shared_data: Path, limits: Limits) -> None:
+        directory = SharedDirectory(shared_data)
+        directory.check()
+        last_round_number = directory.recover()
+        directory.ensure_checkpoint()
+        self._committer = Committer(directory, limits.history_keep)
+        self.driver = Driver(
+            self._committer,
+            Clock(),
+            held_max=limits.held_max,
+            last_round_number=last_round_number or 0,
+        )
+        self._inspector = Inspector(directory, self.driver)
+        self._limits = limits
+        self._shared_data = shared_data
+        self._server = create_server(limits.keepalive_s, limits.keepalive_timeout_s)
+        self.port = 0
+
+    async def start(self, host: str, port: int) -> None:
+        """Bind and serve; ``driver.run`` takes what comes in.
+
+        Raises:
+            SettingsError: The port is in use.
+            StoreError: The current checkpoint cannot be read.
+        """
+        await self.driver.prepare()
+        coordination = CoordinationService(
+            self.driver, self._inspector, return_s=self._limits.return_s
+        )
+        control = ControlService(self.driver, str(self._shared_data.resolve()), VERSION)
+        coordination_pb2_grpc.add_CoordinationServicer_to_server(coordination, self._server)
+        control_pb2_grpc.add_ControlServicer_to_server(control, self._server)
+        health = await add_health(self._server, SERVICES)
+        self.port = bind(self._server, host, port)
+        await self._server.start()
+        await set_serving(health, SERVICES, serving=True)
+
+    async def stop(self, grace_s: float = 0.5) -> None:
+        """End every stream and give the threads back."""
+        await self._server.stop(grace_s)
+        self._inspector.shut_down()
+        self._committer.shut_down()
+
+
+def run(settings: CoordinatorSettings) -> int:
+    """Be the coordinator's process; return its exit status."""
+    return asyncio.run(_serve(settings))
+
+
+async def _serve(settings: CoordinatorSettings) -> int:
+    stop = stop_on_signals()
+    plan = settings.plan()
+    limits = Limits(
+        held_max=settings.held_max,
+        history_keep=settings.history_keep,
+        return_s=plan.return_s,
+        keepalive_s=settings.keepalive_s,
+        keepalive_timeout_s=settings.keepalive_timeout_s,
+    )
+    coordinator = Coordinator(settings.shared_data, limits)
+    await coordinator.start(settings.host, settings.port)
+    say_listening("coordinator", "coordinator", settings.host, coordinator.port)
+
+    async def serve_until_told() -> None:
+        if settings.rounds is not None:
+            await coordinator.driver.start_session(plan, settings.rounds)
+        await stop.wait()
+        await coordinator.driver.drain(settings.drain_s)
+
+    try:
+        await until_first(coordinator.driver.run(), serve_until_told())
+    finally:
+        await coordinator.stop()
+    return 0
