@@ -1,0 +1,341 @@
+"""One selector: holds clients, obeys the coordinator, and says what it knows.
+
+Reports are the desk's business; here are the clients' streams and the coordinator's commands, which
+are obeyed one after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from federation.errors import FederationError, StoreError
+from federation.runtime import wire
+from federation.runtime.disk import make_directory, store_errors, write_atomically
+from federation.runtime.store import SharedDirectory
+from federation.runtime.telemetry import get_logger
+from federation.tensors import Buffer
+from federation.v1 import coordination_pb2 as pb
+from federation.v1 import participation_pb2
+from selector import reports
+from selector.artifacts import Artifact, Checkpoint, Shelf
+from selector.cohort import UNSPENT, Cohort, Member, Standing
+from selector.desk import Messenger, ReportDesk, Served
+from selector.orders import open_cohort
+from selector.sealing import Sealer, failed
+from selector.streams import SUPERSEDED_WINDOW, Stream, Streams, aborted, declined
+
+log = get_logger()
+
+
+class Selector:
+    """The state of one selector process.
+
+    Args:
+        selector_id: Its name, and that of its folder in the shared directory.
+        directory: The shared directory.
+        reports_in_flight_max: Reports that are received at once.
+        report_stall_s: A permitted report without bytes for so long loses its place.
+        held_max: Clients that are held at once.
+        keep_updates: Keep each accepted update on disk.
+
+    Attributes:
+        address: HOST:PORT at which clients reach it.
+        incarnation: Random for each process.
+        tell: Hands an event to the coordinator's stream; set by the uplink.
+        is_attached: Says whether the coordinator is heard; set by the uplink.
+        idle: Set while no round is served.
+    """
+
+    def __init__(
+        self,
+        selector_id: str,
+        directory: SharedDirectory,
+        *,
+        reports_in_flight_max: int,
+        report_stall_s: float,
+        held_max: int,
+        keep_updates: bool,
+    ) -> None:
+        self.selector_id = selector_id
+        self.address = ""
+        self.incarnation = secrets.token_hex(8)
+        self.streams = Streams()
+        self.shelf = Shelf(directory)
+        self.tell: Callable[[pb.SelectorEvent], None] = _tell_nobody
+        self.is_attached: Callable[[], bool] = _never
+        self.draining = False
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._served = Served()
+        messenger = Messenger(
+            tell=self._tell_coordinator,
+            is_attached=self._hears_coordinator,
+            keep=self._keep if keep_updates else None,
+            broke=self._give_up,
+        )
+        self.desk = ReportDesk(
+            self._served,
+            self.streams,
+            messenger,
+            reports_in_flight_max=reports_in_flight_max,
+            report_stall_s=report_stall_s,
+        )
+        self._sealer = Sealer(directory, selector_id, self.incarnation)
+        self._directory = directory
+        self._held_max = held_max
+        self._order = pb.ConfigureRound()
+        self._deadline_s = 0.0
+        self._artifacts: list[participation_pb2.Artifact] = []
+        self._partial: pb.PartialWritten | None = None
+        self._disk = ThreadPoolExecutor(2, thread_name_prefix="disk")
+
+    @property
+    def cohort(self) -> Cohort | None:
+        """The clients of the running round; None between rounds."""
+        return self._served.cohort
+
+    # -- What clients ask -----------------------------------------------------------------------
+
+    def check_in(self, client_id: str, session_id: str) -> Stream:
+        """Hold a client on a stream of its own, and ask the coordinator about it."""
+        cohort = self.cohort
+        member = cohort.members.get(client_id) if cohort is not None else None
+        if cohort is not None and member is not None and cohort.is_open_to(member):
+            return self._take_back(cohort, member, session_id)
+        full = len(self.streams) >= self._held_max and client_id not in self.streams
+        if self.draining or full:
+            stream = Stream(client_id, session_id)
+            reason = "draining" if self.draining else "full"
+            stream.end(declined(reason, self._served.retry_window))
+            return stream
+        stream = self._open_stream(client_id, session_id)
+        client = pb.CheckedInClient(client_id=client_id, session_id=session_id)
+        self.tell(pb.SelectorEvent(clients_checked_in=pb.ClientsCheckedIn(clients=[client])))
+        return stream
+
+    def _take_back(self, cohort: Cohort, member: Member, session_id: str) -> Stream:
+        """A client whose stream was cut keeps its claim and its token, and gets its receipt."""
+        was_away = member.standing is Standing.AWAY
+        cohort.claim(member.client_id, member.token)
+        stream = self._open_stream(member.client_id, session_id)
+        if was_away:
+            back = pb.ClientsReturned(round_id=cohort.order.round_id, client_ids=[member.client_id])
+            self.tell(pb.SelectorEvent(clients_returned=back))
+        self._send_configuration(cohort, member, stream)
+        return stream
+
+    def _open_stream(self, client_id: str, session_id: str) -> Stream:
+        stream = self.streams.open(client_id, session_id)
+        held = participation_pb2.Held(selector_id=self.selector_id)
+        stream.send(participation_pb2.CheckInEvent(held=held))
+        return stream
+
+    def stream_ended(self, stream: Stream) -> None:
+        """The client's stream is gone, by its own doing or ours."""
+        if not self.streams.close(stream):
+            return
+        if self.cohort is not None:
+            self.cohort.leave(stream.client_id)
+        self.tell(pb.SelectorEvent(clients_left=pb.ClientsLeft(client_ids=[stream.client_id])))
+
+    def find_artifact(self, sha256: bytes) -> Artifact:
+        """Return the artifact with this digest; raises ``PeerError`` if there is none."""
+        return self.shelf.find(sha256)
+
+    async def current_checkpoint(self) -> tuple[int, Checkpoint]:
+        """Return the round that made the current checkpoint (0: none did), and the checkpoint."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._disk, self.shelf.current_checkpoint)
+
+    # -- What the coordinator is told -----------------------------------------------------------
+
+    def _tell_coordinator(self, event: pb.SelectorEvent) -> None:
+        self.tell(event)
+
+    def _hears_coordinator(self) -> bool:
+        return self.is_attached()
+
+    def hello(self) -> list[pb.SelectorEvent]:
+        """Say all that this selector knows: a hello, and what does not fit into it."""
+        cohort = self.cohort
+        hello = pb.Hello(
+            protocol_version=wire.PROTOCOL_VERSION,
+            selector_id=self.selector_id,
+            incarnation=self.incarnation,
+            address=self.address,
+            cohort=reports.state_of(cohort, self._partial) if cohort is not None else None,
+        )
+        for stream in self.streams.all():
+            if not stream.token:
+                hello.held.add(client_id=stream.client_id, session_id=stream.session_id)
+        returned = reports.returned_event(cohort) if cohort is not None else None
+        return reports.in_messages(hello) + ([returned] if returned is not None else [])
+
+    # -- What the coordinator commands ----------------------------------------------------------
+
+    async def obey(self, command: pb.CoordinatorCommand) -> None:
+        """Carry out one command."""
+        match command.WhichOneof("command"):
+            case "decline_clients":
+                answer = command.decline_clients
+                window = wire.retry_window_from_wire(answer.retry_window)
+                for client_id in answer.client_ids:
+                    self.streams.end(client_id, declined(answer.reason, window))
+            case "release_clients":
+                for client_id in command.release_clients.client_ids:
+                    self.streams.end(client_id, aborted("superseded", SUPERSEDED_WINDOW))
+            case "configure_round":
+                await self._configure(command.configure_round)
+            case "close_reporting":
+                await self._close(command.close_reporting)
+            case "settle_partial":
+                settled = command.settle_partial
+                log.info("partial settled", kept=settled.kept, reason=settled.reason)
+            case "end_round":
+                self._end(command.end_round)
+            case _:
+                pass  # admit_clients: the client is held on its stream, and stays so
+
+    async def _configure(self, order: pb.ConfigureRound) -> None:
+        deadline_s = time.monotonic() + wire.seconds_from_wire(order.deadline_s)
+        if self.cohort is not None and self.cohort.order.round_id != order.round_id:
+            self._end(pb.EndRound(round_id=self.cohort.order.round_id, reason="round-over"))
+        if self.cohort is None:
+            try:
+                cohort, self._artifacts = await open_cohort(order, self.shelf, self._disk)
+            except FederationError as error:
+                log.error("round not configured", reason=error.reason, detail=error.detail)
+                self._send_away(order.client_ids)
+                return
+            self._served.cohort = cohort
+            self._order, self._deadline_s, self._partial = order, deadline_s, None
+            self.desk.open()
+            self.idle.clear()
+        self._take_in(self._served.cohort, order.client_ids)
+
+    def _send_away(self, client_ids: Iterable[str]) -> None:
+        """The round cannot be served here; the clients may come back, or go elsewhere."""
+        left = pb.ClientsLeft(client_ids=client_ids)
+        for client_id in left.client_ids:
+            self.streams.end(client_id, aborted("selector-failed", self._served.retry_window))
+        self.tell(pb.SelectorEvent(clients_left=left))
+
+    def _take_in(self, cohort: Cohort | None, client_ids: Iterable[str]) -> None:
+        assert cohort is not None
+        gone = pb.ClientsLeft()
+        for client_id in client_ids:
+            member = cohort.claim(client_id, secrets.token_hex(16))
+            stream = self.streams.get(client_id)
+            if stream is not None and (cohort.is_open_to(member) or not stream.token):
+                self._send_configuration(cohort, member, stream)
+            if member.standing not in UNSPENT:
+                self.desk.tell_again(cohort, member)
+            elif stream is None:
+                cohort.leave(client_id)
+                gone.client_ids.append(client_id)
+        if gone.client_ids:
+            self.tell(pb.SelectorEvent(clients_left=gone))
+
+    def _send_configuration(self, cohort: Cohort, member: Member, stream: Stream) -> None:
+        configured = participation_pb2.Configured(
+            round_id=cohort.order.round_id,
+            round_number=cohort.order.round_number,
+            session_id=self._order.session_id,
+            hyperparameters=self._order.hyperparameters,
+            session_token=member.token,
+            artifacts=self._artifacts,
+            deadline_s=max(0.0, self._deadline_s - time.monotonic()),
+        )
+
+        def written() -> None:
+            cohort.mark_configured(member.client_id)
+            done = pb.ClientsConfigured(
+                round_id=cohort.order.round_id, client_ids=[member.client_id]
+            )
+            if cohort is self.cohort:
+                self.tell(pb.SelectorEvent(clients_configured=done))
+
+        stream.token = member.token
+        stream.send(participation_pb2.CheckInEvent(configured=configured), written)
+
+    async def _close(self, close: pb.CloseReporting) -> None:
+        """Give no more permissions, judge what is complete, seal the sum and hand it in."""
+        cohort = self.cohort
+        if cohort is None or cohort.order.round_id != close.round_id:
+            empty = pb.PartialWritten(round_id=close.round_id)
+            self.tell(pb.SelectorEvent(partial_written=empty))
+            return
+        if self._partial is None:
+            self.desk.close(cohort, "reporting-closed", cohort.order.retry_window)
+            folds = self.desk.finish_folds(cohort)
+            grace_s = wire.seconds_from_wire(close.grace_s)
+            self._partial = await self._sealer.seal(cohort, folds, grace_s)
+        self.tell(pb.SelectorEvent(partial_written=self._partial))
+
+    def _give_up(self, cohort: Cohort) -> None:
+        """A fold failed half-way: say at once that there is no sum; clients go elsewhere."""
+        if cohort is self.cohort and self._partial is None and not cohort.closed:
+            self.desk.close(cohort, "selector-failed", cohort.order.retry_window)
+            self._partial = failed(cohort, cohort.broken)
+            self.tell(pb.SelectorEvent(partial_written=self._partial))
+
+    def _end(self, end: pb.EndRound) -> None:
+        cohort = self.cohort
+        if cohort is None or cohort.order.round_id != end.round_id:
+            return
+        window = cohort.order.retry_window
+        if end.HasField("retry_window"):
+            window = wire.retry_window_from_wire(end.retry_window)
+        self.desk.close(cohort, end.reason or "round-over", window)
+        cohort.end()
+        self._served.end()
+        self.idle.set()
+
+    # -- Upkeep ---------------------------------------------------------------------------------
+
+    async def _keep(self, cohort: Cohort, member: Member, update: Buffer) -> None:
+        """Keep an accepted update; one that cannot be kept is accepted all the same."""
+        folder = self._directory.round_files(self.selector_id)
+        name = f"round-{cohort.order.round_number:06d}-{member.client_id}.safetensors"
+
+        def write() -> None:
+            with store_errors(folder, "make"):
+                make_directory(folder)
+            write_atomically(folder / name, lambda path: path.write_bytes(update))
+
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._disk, write)
+        except StoreError as error:
+            log.error("update not kept", client_id=member.client_id, detail=error.detail)
+
+    def start_draining(self) -> None:
+        """Take no new check-ins, and send away the clients that take part in no round."""
+        self.draining = True
+        for stream in self.streams.all():
+            if not stream.token:
+                self.streams.end(stream.client_id, declined("draining", self._served.retry_window))
+                left = pb.ClientsLeft(client_ids=[stream.client_id])
+                self.tell(pb.SelectorEvent(clients_left=left))
+
+    def finish_draining(self) -> None:
+        """Send everybody away."""
+        for stream in self.streams.all():
+            self.streams.end(stream.client_id, aborted("draining", self._served.retry_window))
+
+    def shut_down(self) -> None:
+        """Give the threads back."""
+        self.desk.shut_down()
+        self._sealer.shut_down()
+        self._disk.shutdown(wait=False, cancel_futures=True)
+
+
+def _tell_nobody(event: pb.SelectorEvent) -> None:
+    """There is no stream to the coordinator: the next hello says everything."""
+
+
+def _never() -> bool:
+    return False

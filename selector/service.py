@@ -1,0 +1,192 @@
+"""The selector's gRPC service for clients: streams and bytes in and out, verified."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from federation.errors import PeerError, TransferError
+from federation.identifiers import checked_client_id
+from federation.runtime import wire
+from federation.v1 import participation_pb2 as pb
+from federation.v1 import participation_pb2_grpc
+from selector.artifacts import ModelFile
+from selector.cohort import Cohort, Transfer
+from selector.selector import Selector
+from selector.uploads import Upload
+
+SESSION_ID_MAX = 64
+"""Characters of a session id that a client may show."""
+
+METRICS_MAX = 32
+"""Metrics of one report that are kept, so that many reports fit into a message."""
+
+METRIC_NAME_BYTES_MAX = 64
+"""A metric with a longer name is not kept."""
+
+_REASON = re.compile(r"[a-z][a-z0-9-]{0,63}")
+
+
+class ParticipationService(participation_pb2_grpc.ParticipationServicer):
+    """Speaks with clients; the selector decides."""
+
+    def __init__(self, selector: Selector, report_stall_s: float) -> None:
+        self._selector = selector
+        self._desk = selector.desk
+        self._report_stall_s = report_stall_s
+
+    async def CheckIn(  # type: ignore[override]
+        self, request: pb.CheckInRequest, context: Any
+    ) -> None:
+        """Hold the client until it is declined, aborted or has its receipt."""
+        wire.require_protocol(request.protocol_version)
+        client_id = checked_client_id(request.client_id)
+        if len(request.session_id) > SESSION_ID_MAX:
+            raise PeerError("this is no session id", reason="malformed-session-id")
+        stream = self._selector.check_in(client_id, request.session_id)
+        try:
+            while True:
+                event, written = await stream.next()
+                if event is None:
+                    return
+                await context.write(event)
+                if written is not None:
+                    written()
+        finally:
+            self._selector.stream_ended(stream)
+
+    async def FetchArtifact(  # type: ignore[override]
+        self, request: pb.FetchArtifactRequest, context: Any
+    ) -> None:
+        """Send the artifact's bytes from the offset on."""
+        artifact = self._selector.find_artifact(request.sha256)
+        size = artifact.descriptor().size_bytes
+        if request.offset > size:
+            raise PeerError(
+                f"offset {request.offset} is beyond the artifact's {size} bytes",
+                reason="wrong-offset",
+            )
+        chunks = artifact.chunks(request.offset)
+        if isinstance(artifact, ModelFile):
+            while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+                await context.write(chunk)
+        else:
+            for chunk in chunks:
+                await context.write(chunk)
+
+    async def BeginReport(
+        self, request: pb.BeginReportRequest, context: Any
+    ) -> pb.BeginReportResponse:
+        """Permit the report before its bytes are sent."""
+        return await self._desk.begin_report(request.session_token, request.size_bytes)
+
+    async def Report(
+        self, request_iterator: AsyncIterator[pb.ReportFrame], context: Any
+    ) -> pb.ReportReceipt:
+        """Receive, verify and judge one report."""
+        frames = aiter(request_iterator)
+        start = await self._start(frames)
+        cohort, member, upload = self._desk.find_upload(start.session_token)
+        if upload is not None and not upload.complete:
+            await self._receive(cohort, upload, start, frames)
+        if not await self._desk.is_judged(member):
+            raise PeerError("a report needs a permission first", reason="no-permission")
+        return self._desk.receipt_for(member)
+
+    async def _start(self, frames: AsyncIterator[pb.ReportFrame]) -> pb.ReportStart:
+        first = await self._next(frames)
+        if first.WhichOneof("frame") != "start":
+            raise TransferError("a report begins with its start frame", reason="no-start")
+        return first.start
+
+    async def _receive(
+        self,
+        cohort: Cohort,
+        upload: Upload,
+        start: pb.ReportStart,
+        frames: AsyncIterator[pb.ReportFrame],
+    ) -> None:
+        """Take the bytes in; the update is judged only once all of them are verified."""
+        assembler = upload.assembler
+        if start.size_bytes != assembler.size or start.offset != assembler.received:
+            raise TransferError(
+                f"the permission was for {assembler.size} bytes from {assembler.received} on, not "
+                f"{start.size_bytes} from {start.offset} on; ask for another",
+                reason="wrong-offset",
+            )
+        upload.stream += 1
+        stream = upload.stream
+        while True:
+            frame = await self._next(frames)
+            if cohort.closed:
+                return  # the report was discarded as late
+            if upload.stream != stream:
+                raise TransferError("another stream sends this report now", reason="superseded")
+            if upload.freed:
+                raise TransferError("the permission was taken back; ask again", reason="stalled")
+            upload.touched_s = time.monotonic()
+            if frame.WhichOneof("frame") == "end":
+                await self._finish(cohort, upload, start, frame.end)
+                return
+            self._add(upload, frame)
+
+    async def _next(self, frames: AsyncIterator[pb.ReportFrame]) -> pb.ReportFrame:
+        try:
+            async with asyncio.timeout(self._report_stall_s):
+                return await anext(frames)
+        except TimeoutError:
+            raise TransferError("no byte came for too long", reason="stalled") from None
+        except StopAsyncIteration:
+            raise TransferError(
+                "the stream ended before the report's end frame", reason="truncated"
+            ) from None
+
+    def _add(self, upload: Upload, frame: pb.ReportFrame) -> None:
+        try:
+            if frame.WhichOneof("frame") != "data":
+                raise TransferError("only data frames may follow here", reason="no-data")
+            upload.assembler.add(frame.data.offset, frame.data.data)
+        except TransferError:
+            self._desk.free_upload(upload)
+            raise
+
+    async def _finish(
+        self, cohort: Cohort, upload: Upload, start: pb.ReportStart, end: pb.ReportEnd
+    ) -> None:
+        assembler = upload.assembler
+        try:
+            assembler.finish(chunks=end.chunks, size=end.size_bytes, sha256=end.sha256)
+        except TransferError:
+            self._desk.free_upload(upload)
+            raise
+        upload.complete = True
+        transfer = Transfer(assembler.chunks, assembler.received, end.sha256)
+        metrics = _kept(start.metrics)
+        await self._desk.judge(cohort, upload, transfer, start.num_examples, metrics)
+
+    async def Withdraw(self, request: pb.WithdrawRequest, context: Any) -> pb.WithdrawResponse:
+        """A client bows out."""
+        reason = request.reason if _REASON.fullmatch(request.reason) else "not-given"
+        window = self._desk.withdraw(request.session_token, reason)
+        return pb.WithdrawResponse(retry_window=wire.retry_window_to_wire(window))
+
+    async def GetCheckpoint(
+        self, request: pb.GetCheckpointRequest, context: Any
+    ) -> pb.GetCheckpointResponse:
+        """Describe the current global checkpoint."""
+        number, checkpoint = await self._selector.current_checkpoint()
+        return pb.GetCheckpointResponse(round_number=number, artifact=checkpoint.descriptor())
+
+
+def _kept(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics that can be told on: finite ones with short names, not too many."""
+    fit = {
+        name: value
+        for name, value in metrics.items()
+        if math.isfinite(value) and len(name.encode()) <= METRIC_NAME_BYTES_MAX
+    }
+    return dict(sorted(fit.items())[:METRICS_MAX])
