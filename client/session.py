@@ -1,0 +1,296 @@
+"""One client's life: check in, wait, fetch, train, ask, report, come back when told to.
+
+Straight-line code. Two things run at a time only while a round is served: ``_hold`` keeps the
+check-in stream open, also across a cut, and the contributor trains and reports. The first that
+ends decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc.aio
+
+from client.contribution import Contributor
+from client.place import Place, Seat, give_up_if_final, why_failed
+from client.selectors import BACKOFF_MAX_S, BACKOFF_MIN_S, Selectors
+from client.trainer import Trainer, TrainerThread
+from federation.errors import FederationError, PeerError
+from federation.plan import RetryWindow
+from federation.runtime import wire
+from federation.runtime.telemetry import get_logger
+from federation.v1 import participation_pb2 as pb
+
+log = get_logger()
+
+TRAINER_FAILURES_MAX = 3
+"""Rounds in a row in which the trainer failed; then the client gives up."""
+
+CONNECT_TIMEOUT_S = 10.0
+"""A selector that has not said "held" by then is left for the next one."""
+
+GOODBYE_TIMEOUT_S = 1.0
+"""A goodbye that is not answered by then is left."""
+
+_TRY_ELSEWHERE = frozenset({"claimed-elsewhere", "draining", "full", "selector-failed"})
+"""Reasons that hold for one selector: the next one of the list may have room."""
+
+
+class SessionOver(FederationError):
+    """The session that this client took part in has ended."""
+
+    reason = "session-over"
+
+
+class _Dismissed(Exception):
+    """The round goes on, or went, without this client; it comes back within the window."""
+
+    def __init__(self, reason: str, window: RetryWindow) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.window = window
+
+
+@dataclass(frozen=True)
+class SessionResult:
+    """How a client ended.
+
+    Attributes:
+        accepted: Reports that were folded.
+        trainer_failed: The trainer failed in too many rounds in a row.
+    """
+
+    accepted: int
+    trainer_failed: bool = False
+
+
+class ClientSession:
+    """One client.
+
+    Args:
+        client_id: Its name; counts once a round.
+        selectors: HOST:PORT of selectors, tried in turn.
+        trainer: What trains.
+        rounds: Accepted reports after which it ends; None: it goes on.
+        keepalive_s: A silent connection is pinged after so long.
+        keepalive_timeout_s: A connection whose ping is unanswered for so long is closed.
+        thread: Where the trainer runs; None makes one.
+        draw: Draws a pause in seconds between two bounds.
+
+    Attributes:
+        stop: Set when the client ends.
+    """
+
+    def __init__(  # noqa: PLR0913 - most have a default
+        self,
+        client_id: str,
+        selectors: Sequence[str],
+        trainer: Trainer,
+        *,
+        rounds: int | None = None,
+        keepalive_s: float = 10.0,
+        keepalive_timeout_s: float = 5.0,
+        thread: TrainerThread | None = None,
+        draw: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self.client_id = client_id
+        self.stop = threading.Event()
+        self._selectors = Selectors(selectors, keepalive_s, keepalive_timeout_s)
+        self._rounds = rounds
+        self._draw = draw
+        self._thread = thread or TrainerThread(f"trainer-{client_id}")
+        self._place = Place(draw)
+        self._contributor = Contributor(client_id, trainer, self._thread, self._place)
+        self._session_id = ""
+        self._log = log.bind(client_id=client_id)
+
+    @property
+    def accepted(self) -> int:
+        """Rounds in which this client's report was folded."""
+        return self._contributor.accepted
+
+    # -- The whole ------------------------------------------------------------------------------
+
+    async def run(self) -> SessionResult:
+        """Take part until told to stop, the session is over, or ``rounds`` are accepted."""
+        try:
+            while self._rounds is None or self.accepted < self._rounds:
+                window = await self._take_part()
+                if self._contributor.failures >= TRAINER_FAILURES_MAX:
+                    return SessionResult(self.accepted, trainer_failed=True)
+                if self._rounds is None or self.accepted < self._rounds:
+                    await self._pause(window.delay_min_s, window.delay_max_s)
+        except SessionOver:
+            self._log.info("session over", accepted=self.accepted)
+        return SessionResult(self.accepted)
+
+    async def close(self) -> None:
+        """Give everything back; a trainer that still works is told to end."""
+        self.stop.set()
+        self._thread.close()
+        await self._selectors.close()
+        self._contributor.close()
+
+    async def bow_out(self) -> None:
+        """Tell the selector that this client ends, if it takes part in a round; never raises."""
+        self.stop.set()
+        if self._place.seat is not None:
+            with contextlib.suppress(grpc.aio.AioRpcError, PeerError, TimeoutError):
+                async with asyncio.timeout(GOODBYE_TIMEOUT_S):
+                    await self._contributor.withdraw("client-stopped")
+
+    async def _take_part(self) -> RetryWindow:
+        """Check in once, and serve the round that this leads to."""
+        call, configured = None, None
+        try:
+            while configured is None:
+                call, configured = await self._wait_for_round()
+            while True:
+                try:
+                    return await self._serve(call, configured)
+                except _NextRound as following:
+                    call, configured = following.call, following.configured
+        except _Dismissed as dismissed:
+            self._log.info("sent away", reason=dismissed.reason)
+            if dismissed.reason == "session-over":
+                if self._rounds is not None:
+                    raise SessionOver("the session is over") from None
+                self._session_id = ""
+            if dismissed.reason in _TRY_ELSEWHERE:
+                self._selectors.next()
+            return dismissed.window
+        finally:
+            if call is not None:
+                call.cancel()
+
+    async def _serve(self, call: Any, configured: pb.Configured) -> RetryWindow:
+        """Contribute to one round while the check-in stream is held."""
+        stop_training = threading.Event()
+        self._take_seat(configured)
+        holding = asyncio.create_task(self._hold(call, configured))
+        contributing = asyncio.create_task(self._contributor.contribute(configured, stop_training))
+        try:
+            await asyncio.wait({holding, contributing}, return_when=asyncio.FIRST_COMPLETED)
+            if contributing.done():
+                return contributing.result()
+            holding.result()
+            raise AssertionError("a held stream ends with an exception")
+        finally:
+            stop_training.set()
+            if not self.stop.is_set():
+                self._place.leave()
+            for task in (holding, contributing):
+                task.cancel()
+            await asyncio.gather(holding, contributing, return_exceptions=True)
+
+    # -- The check-in stream --------------------------------------------------------------------
+
+    async def _wait_for_round(self) -> tuple[Any, pb.Configured | None]:
+        """Be held until configured; None after a failure, to try again."""
+        call = self._selectors.stub.CheckIn(self._check_in_request())
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                event = await call.read()
+            while event is not grpc.aio.EOF:
+                self._selectors.answered()
+                match event.WhichOneof("event"):
+                    case "held":
+                        self._log.info("held", selector_id=event.held.selector_id)
+                    case "configured":
+                        return call, event.configured
+                    case "declined":
+                        raise _dismissed(event.declined)
+                    case "aborted":
+                        raise _dismissed(event.aborted)
+                event = await call.read()
+        except (grpc.aio.AioRpcError, TimeoutError) as error:
+            give_up_if_final(error)
+            target = self._selectors.target
+            self._log.warning("selector not reached", selector=target, why=why_failed(error))
+        call.cancel()
+        await self._pause_after_failure()
+        return None, None
+
+    async def _hold(self, call: Any, configured: pb.Configured) -> None:
+        """Keep a stream open for this round until it is over for this client.
+
+        Raises:
+            _Dismissed: It is over.
+            _NextRound: It is over, and the next one has begun.
+        """
+        round_id = configured.round_id
+        until_s = time.monotonic() + wire.seconds_from_wire(configured.deadline_s)
+        while True:
+            event: Any = None
+            try:
+                event = await call.read()
+            except grpc.aio.AioRpcError as error:
+                give_up_if_final(error)
+                self._log.warning(
+                    "stream cut", selector=self._selectors.target, why=why_failed(error)
+                )
+            if event:
+                self._selectors.answered()
+            match event.WhichOneof("event") if event else None:
+                case "configured" if event.configured.round_id == round_id:
+                    self._take_seat(event.configured)
+                case "configured":
+                    raise _NextRound(call, event.configured)
+                case "declined" if event.declined.reason == "claimed-elsewhere":
+                    self._place.leave()
+                    window = wire.retry_window_from_wire(event.declined.retry_window)
+                    await self._pause(window.delay_min_s, window.delay_max_s)
+                    self._selectors.next()
+                case "declined":
+                    raise _dismissed(event.declined)
+                case "aborted":
+                    raise _dismissed(event.aborted)
+                case "held":
+                    pass
+                case _:
+                    self._place.leave()
+                    call.cancel()
+                    if time.monotonic() > until_s:
+                        raise _Dismissed("round-over", RetryWindow(BACKOFF_MIN_S, BACKOFF_MAX_S))
+                    await self._pause_after_failure()
+                    call = self._selectors.stub.CheckIn(self._check_in_request())
+
+    def _take_seat(self, configured: pb.Configured) -> None:
+        self._session_id = configured.session_id
+        self._place.take(Seat(self._selectors.stub, configured.session_token))
+
+    # -- Small things ---------------------------------------------------------------------------
+
+    async def _pause(self, at_least_s: float, at_most_s: float) -> None:
+        await asyncio.sleep(self._draw(at_least_s, at_most_s))
+
+    async def _pause_after_failure(self) -> None:
+        pause_s = self._selectors.failed()
+        await self._pause(pause_s / 2, pause_s)
+
+    def _check_in_request(self) -> pb.CheckInRequest:
+        return pb.CheckInRequest(
+            protocol_version=wire.PROTOCOL_VERSION,
+            client_id=self.client_id,
+            session_id=self._session_id,
+        )
+
+
+class _NextRound(Exception):
+    """The stream brought the configuration of the following round."""
+
+    def __init__(self, call: Any, configured: pb.Configured) -> None:
+        super().__init__(configured.round_id)
+        self.call = call
+        self.configured = configured
+
+
+def _dismissed(message: pb.Declined | pb.Aborted) -> _Dismissed:
+    return _Dismissed(message.reason, wire.retry_window_from_wire(message.retry_window))

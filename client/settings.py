@@ -1,0 +1,132 @@
+"""What a client can be told."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, Field, model_validator
+
+from federation.errors import SettingsError
+from federation.identifiers import CLIENT_ID_RULE, is_client_id
+from federation.runtime.settings import EVERYDAY, HostPorts, RoleSettings, Shown
+
+SHARD_RULE = "it must be K/N, the K-th of N equal parts, with K from 1 to N, e.g. 1/4"
+_TRAINER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+def _new_client_id() -> str:
+    return f"client-{secrets.token_hex(4)}"
+
+
+def _checked_client_id(text: str) -> str:
+    if not is_client_id(text):
+        raise ValueError(CLIENT_ID_RULE)
+    return text
+
+
+def parsed_shard(text: str) -> tuple[int, int]:
+    """Return (K, N) of ``"K/N"``, 1 <= K <= N, else raise ``ValueError``."""
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise ValueError(SHARD_RULE)
+    return int(part), int(parts)
+
+
+def _checked_shard(text: str | None) -> str | None:
+    if text is not None:
+        parsed_shard(text)
+    return text
+
+
+def _checked_trainer(text: str | None) -> str | None:
+    if text is not None and not _TRAINER.fullmatch(text):
+        raise ValueError("it must be module:factory, e.g. my_trainer:MyTrainer")
+    return text
+
+
+class ClientSettings(RoleSettings):
+    """Where to check in, and what to train on or with."""
+
+    role: ClassVar[str] = "client"
+    summary: ClassVar[str] = "Check in, train on local data when asked, and report."
+    example: ClassVar[str] = "headwater client --selector 127.0.0.1:50051 --data digits --shard 1/4"
+
+    selectors: Annotated[
+        HostPorts,
+        Field(
+            min_length=1,
+            description="HOST:PORT of a selector; several are tried in turn.",
+        ),
+        Shown(everyday=True, flag="--selector"),
+    ] = ("127.0.0.1:50051",)
+    client_id: Annotated[
+        str,
+        AfterValidator(_checked_client_id),
+        Field(
+            description="Name of this client, which counts once a round.",
+            default_factory=_new_client_id,
+        ),
+        Shown(everyday=True, default="client- and 8 random hexadecimal digits"),
+    ]
+    data: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="Data for the built-in Keras trainer: `digits`, or an .npz file; "
+            "excludes trainer.",
+        ),
+        EVERYDAY,
+    ] = None
+    shard: Annotated[
+        str | None,
+        AfterValidator(_checked_shard),
+        Field(description="K/N: train on the K-th of N parts of the data; without it, on all."),
+        EVERYDAY,
+    ] = None
+    trainer: Annotated[
+        str | None,
+        AfterValidator(_checked_trainer),
+        Field(
+            description="module:factory that makes a trainer without arguments; excludes data.",
+        ),
+        EVERYDAY,
+    ] = None
+    rounds: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Accepted reports after which the client ends; without it, it goes on.",
+        ),
+        EVERYDAY,
+    ] = None
+    skew: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1e6,
+            allow_inf_nan=False,
+            description="Parameter of a Dirichlet distribution by which each class is dealt to "
+            "the parts of the data: 0.1 very unequal, 100 nearly equal; without it, equal parts "
+            "at random.",
+        ),
+    ] = None
+    seed: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Seed of the split and of the training; the same for all clients that "
+            "share one data set.",
+        ),
+    ] = 0
+
+    @model_validator(mode="after")
+    def _one_thing_to_do(self) -> ClientSettings:
+        if self.data is not None and self.trainer is not None:
+            expected = "trainer is given too: give data (--data) or trainer (--trainer), not both"
+            raise SettingsError("data", self.data, expected)
+        if self.data is None and self.trainer is None:
+            expected = "give either data (--data digits) or trainer (--trainer module:factory)"
+            raise SettingsError("data", None, expected)
+        return self

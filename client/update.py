@@ -1,0 +1,66 @@
+"""A trained update: from the trainer's result to the frames of a report."""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from client.trainer import Trainer, TrainingTask, train
+from federation.chunking import chunk_bytes_for, chunks
+from federation.tensors import decode, encode
+from federation.v1 import participation_pb2 as pb
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """A trained update, ready to be sent.
+
+    Attributes:
+        round_id: The round that it was trained for.
+        buffer: Its wire form.
+        sha256: Of the wire form.
+        start: The first frame of its report, without token and offset.
+    """
+
+    round_id: str
+    buffer: bytearray
+    sha256: bytes
+    start: pb.ReportStart
+
+
+def fit(trainer: Trainer, base: bytearray, task: TrainingTask) -> Update:
+    """Train, and put the result into its wire form; all of it is the trainer's own thread's work.
+
+    Raises:
+        Exception: Whatever the trainer raises, or what is wrong with its result.
+    """
+    result = train(trainer, decode(base), task)
+    buffer = encode(result.weights)
+    start = pb.ReportStart(
+        size_bytes=len(buffer),
+        num_examples=operator.index(result.num_examples),
+        metrics={name: float(value) for name, value in result.metrics.items()},
+    )
+    return Update(task.round_id, buffer, hashlib.sha256(buffer).digest(), start)
+
+
+async def frames(update: Update, token: str, offset: int) -> AsyncIterator[pb.ReportFrame]:
+    """Yield a report's frames; all data frames have the same size but the last.
+
+    Args:
+        update: What is reported.
+        token: Proof of the claim.
+        offset: The selector holds the bytes before it.
+    """
+    start = pb.ReportStart(session_token=token, offset=offset)
+    start.MergeFrom(update.start)
+    yield pb.ReportFrame(start=start)
+    size = len(update.buffer)
+    chunk_bytes = chunk_bytes_for(size)
+    count = -(-offset // chunk_bytes)
+    for at, view in chunks(update.buffer, offset=offset, chunk_bytes=chunk_bytes):
+        yield pb.ReportFrame(data=pb.Chunk(offset=at, data=bytes(view)))
+        count += 1
+    yield pb.ReportFrame(end=pb.ReportEnd(chunks=count, size_bytes=size, sha256=update.sha256))
