@@ -1,0 +1,286 @@
+"""``headwater demo``: a coordinator, selectors and training clients as processes, watched."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from client.keras_trainer import require_keras
+from federation.errors import SettingsError
+from federation.phases import Outcome
+from federation.runtime import wire
+from federation.runtime.initialise import initialise
+from federation.runtime.store import SharedDirectory
+from federation.runtime.tasks import until_first
+from federation.v1 import control_pb2 as pb
+from headwater.children import Child, ChildFailed, Children
+from headwater.control import watch_status
+from headwater.demo_judge import DemoJudge
+from headwater.demo_settings import DemoSettings
+from headwater.local import BUILTIN, HOST
+from headwater.words import plural, round_in_words, stage_in_words
+
+RETURN_S = 5.0
+"""On one machine, who is gone for so long has died."""
+
+REPORT_WINDOW_S = 120.0
+"""Far more than the digits take."""
+
+WRONG_SETTING = 2
+"""Exit status of a process that cannot work with what it was given."""
+
+INDENT = " " * 10
+"""Under the text of a line, which begins with the time."""
+
+STARTS_MAX = 4
+"""A client that has ended by itself so often is not started again."""
+
+
+class Demo:
+    """One run.
+
+    Args:
+        settings: What was asked for.
+
+    Raises:
+        SettingsError: TensorFlow is not installed.
+    """
+
+    def __init__(self, settings: DemoSettings) -> None:
+        self._settings = settings
+        require_keras()
+        self._folder = settings.shared_data or Path(tempfile.mkdtemp(prefix="headwater-demo-"))
+        self._directory = SharedDirectory(self._folder)
+        self._logs = self._folder / "logs"
+        self._children = Children(self._logs)
+        self._began_s = time.monotonic()
+        self._stage = 0
+        self._said = ""
+        self._last_round = 0
+        self._to_judge: asyncio.Queue[pb.RoundRecord] = asyncio.Queue()
+
+    async def run(self) -> int:
+        """Run it to its end or until told to stop; return the exit status."""
+        stop = self._stop_on_signals()
+        self._initialise()
+        self._logs.mkdir(exist_ok=True)
+        with _errors_to(self._logs / "demo.log"):
+            running = asyncio.create_task(self._run())
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                return running.result()
+            self._say("Stopping all processes …")
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            return 130
+
+    async def _run(self) -> int:
+        async with self._children as children:
+            address = await self._start(children)
+            await until_first(self._watch(address), self._mind(), self._judge())
+        return self._farewell()
+
+    def _stop_on_signals(self) -> asyncio.Event:
+        """Return an event that Ctrl-C and the like set; a second one kills every process at once.
+
+        A closed terminal counts, too: the processes are in sessions of their own and would stay.
+        """
+        stop = asyncio.Event()
+
+        def told_to_stop(number: signal.Signals) -> None:
+            if stop.is_set():
+                self._children.kill()
+                os._exit(128 + number)
+            stop.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                asyncio.get_running_loop().add_signal_handler(number, told_to_stop, number)
+        return stop
+
+    # -- Starting -------------------------------------------------------------------------------
+
+    def _initialise(self) -> None:
+        if not self._directory.is_initialised():
+            initialise(self._folder, model=None, arrays=None, builtin=BUILTIN)
+        if not self._directory.model.exists():
+            raise SettingsError(
+                "shared_data",
+                str(self._folder),
+                "it holds arrays, not a Keras model that the demo could train on digits",
+            )
+
+    async def _start(self, children: Children) -> str:
+        """Start all processes; return the coordinator's HOST:PORT."""
+        settings = self._settings
+        counted = [plural(settings.selectors, "selector"), plural(settings.clients, "client")]
+        self._say(f"Starting a coordinator, {' and '.join(counted)} in {self._folder}")
+        every = self._every_process()
+        server = [*every, "--host", HOST, "--port", "0", "--shared-data", str(self._folder)]
+        coordinator = await children.start("coordinator", "coordinator", [*server, *self._plan()])
+        address = f"{HOST}:{await children.listening_port(coordinator)}"
+        selectors = []
+        for number in range(1, settings.selectors + 1):
+            name = f"selector-{number}"
+            arguments = [*server, "--selector-id", name, "--coordinator", address]
+            selectors.append(await children.start(name, "selector", arguments))
+        ports = [f"{HOST}:{await children.listening_port(child)}" for child in selectors]
+        for number in range(1, settings.clients + 1):
+            first = (number - 1) % len(ports)
+            arguments = [*every, *self._client(number, ports[first:] + ports[:first])]
+            await children.start(f"client-{number}", "client", arguments)
+        self._say(f"All run, the coordinator at {address}; logs are in {self._logs}")
+        self._say("The clients check in once they have loaded TensorFlow, in some seconds")
+        return address
+
+    def _every_process(self) -> list[str]:
+        settings = self._settings
+        return [
+            *("--drain-s", str(settings.drain_s)),
+            *("--keepalive-s", str(settings.keepalive_s)),
+            *("--keepalive-timeout-s", str(settings.keepalive_timeout_s)),
+            *("--log-level", settings.log_level),
+            "--log-json" if settings.log_json else "--no-log-json",
+        ]
+
+    def _plan(self) -> list[str]:
+        settings = self._settings
+        values = {
+            "--rounds": settings.rounds,
+            "--goal-count": settings.clients,
+            "--epochs": settings.epochs,
+            "--batch-size": settings.batch_size,
+            "--learning-rate": settings.learning_rate,
+            "--report-window-s": REPORT_WINDOW_S,
+            "--return-s": RETURN_S,
+            "--retry-delay-min-s": 0.0,
+            "--retry-delay-max-s": 0.1,
+        }
+        pairs = [str(item) for pair in values.items() for item in pair]
+        return [*pairs, "--selection-pipelined"]
+
+    def _client(self, number: int, selectors: list[str]) -> list[str]:
+        settings = self._settings
+        flags = ["--client-id", f"client-{number}", "--data", "digits"]
+        flags += ["--shard", f"{number}/{settings.clients}", "--skew", str(settings.skew)]
+        flags += ["--seed", str(settings.seed)]
+        for selector in selectors:
+            flags += ["--selector", selector]
+        return flags
+
+    # -- Watching -------------------------------------------------------------------------------
+
+    async def _watch(self, address: str) -> None:
+        """Print each stage, until the session is over and every round is judged."""
+        async with contextlib.aclosing(watch_status(address)) as statuses:
+            async for status in statuses:
+                for stage in status.recent_stages:
+                    if stage.sequence > self._stage:
+                        self._stage = stage.sequence
+                        self._say_round(stage.round_number, stage_in_words(stage))
+                if status.HasField("round"):
+                    self._say_round(status.round.round_number, round_in_words(status.round))
+                for record in status.recent_rounds:
+                    if record.round_number > self._last_round:
+                        self._last_round = record.round_number
+                        self._to_judge.put_nowait(record)
+                if status.HasField("session") and not status.session.running:
+                    break
+        await self._to_judge.join()
+
+    def _say_round(self, round_number: int, words: str) -> None:
+        line = f"Round {round_number}  {words}"
+        if line != self._said:
+            self._said = line
+            self._say(line)
+
+    async def _judge(self) -> None:
+        """Print how well each committed checkpoint knows the digits; runs until cancelled."""
+        judge = DemoJudge(self._directory)
+        await judge.load()
+        while True:
+            record = await self._to_judge.get()
+            if wire.outcome_from_wire(record.outcome) is Outcome.COMMITTED:
+                self._say(f"Round {record.round_number}  {await judge.result(record)}")
+            self._to_judge.task_done()
+
+    async def _mind(self) -> None:
+        """Notice processes that end by themselves; raise when the demo cannot go on.
+
+        Raises:
+            ChildFailed: The coordinator ended, or the last selector, or a client for good.
+        """
+        waits = {asyncio.create_task(child.process.wait()): child for child in self._children.all}
+        try:
+            while True:
+                done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    gone = waits.pop(task)
+                    successor = await self._miss(gone, list(waits.values()))
+                    if successor is not None:
+                        waits[asyncio.create_task(successor.process.wait())] = successor
+        finally:
+            for task in waits:
+                task.cancel()
+
+    async def _miss(self, gone: Child, left: list[Child]) -> Child | None:
+        """Say that a process is gone; a client is started again, since rounds wait for all."""
+        status = gone.process.returncode
+        said = f"{gone.name} ended with status {status}; its log in {gone.log} ends:"
+        said = f"{said}\n{gone.log_tail()}"
+        starts = sum(child.name == gone.name for child in self._children.all)
+        if gone.module == "client" and status != WRONG_SETTING and starts < STARTS_MAX:
+            self._say(f"{said}\n{INDENT}It is started again")
+            return await self._children.start(gone.name, gone.module, gone.arguments)
+        if gone.module == "selector" and any(child.module == "selector" for child in left):
+            self._say(f"{said}\n{INDENT}The others go on")
+            return None
+        raise ChildFailed(said)
+
+    # -- Ending ---------------------------------------------------------------------------------
+
+    def _farewell(self) -> int:
+        checkpoint = self._directory.checkpoint
+        self._say(f"Done. The trained weights are in {checkpoint}")
+        print(
+            "Load them with Keras:\n"
+            "  import keras, shutil\n"
+            f"  model = keras.saving.load_model({str(self._directory.model)!r})\n"
+            f"  shutil.copy({str(checkpoint)!r}, 'trained.h5')\n"
+            "  model.load_weights('trained.h5')",
+            flush=True,
+        )
+        return 0
+
+    def _say(self, text: str) -> None:
+        print(f"{time.monotonic() - self._began_s:6.1f} s  {text}", flush=True)
+
+
+def run(settings: DemoSettings) -> int:
+    """Be the demo's process; return its exit status."""
+    status = asyncio.run(Demo(settings).run())
+    # TensorFlow takes seconds to take itself down, and nothing is left to do.
+    sys.stdout.flush()
+    os._exit(status)
+
+
+@contextlib.contextmanager
+def _errors_to(log: Path) -> Iterator[None]:
+    """Keep standard error out of the terminal: TensorFlow's C++ writes there, however told."""
+    terminal = os.dup(2)
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(terminal, 2)
+        os.close(terminal)

@@ -1,0 +1,76 @@
+"""Tests of ``headwater.settings_docs``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from federation.runtime.settings import ROLES, SETTING_NAMES, RoleSettings, flag_name
+from federation.runtime.settings_command import add_settings_command
+from headwater.settings_docs import SETTINGS_CLASSES, main, settings_document
+
+ALL = pytest.mark.parametrize("settings_class", SETTINGS_CLASSES)
+
+
+def test_models_of_all_roles_their_names_are_the_known_ones() -> None:
+    """A variable of another role is told from a misspelt one by this list."""
+    names = {name for model in SETTINGS_CLASSES for name in model.model_fields}
+
+    assert names == SETTING_NAMES
+    assert tuple(model.role for model in SETTINGS_CLASSES) == ROLES
+
+
+@ALL
+def test_setting_is_declared_the_page_describes_it(settings_class: type[RoleSettings]) -> None:
+    """Each has a sentence, and the page has each."""
+    page = settings_document()
+
+    for name, field in settings_class.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith("."), name
+        assert field.description in page
+        assert f"`{flag_name(name, field)}`" in page
+
+
+@ALL
+def test_duration_is_declared_its_unit_ends_the_name(settings_class: type[RoleSettings]) -> None:
+    """What is told in seconds is called seconds."""
+    for name, field in settings_class.model_fields.items():
+        assert (field.description or "").startswith("Seconds") == name.endswith("_s"), name
+
+
+@ALL
+def test_example_of_a_role_is_copied_it_works(settings_class: type[RoleSettings]) -> None:
+    """What the help shows can be typed."""
+    app = typer.Typer()
+    add_settings_command(app, settings_class, lambda _: 1)
+    program, role, *arguments = shlex.split(settings_class.example)
+
+    result = CliRunner().invoke(app, [*arguments, "--show-settings"])
+
+    assert (program, role, result.exit_code) == ("headwater", settings_class.role, 0)
+
+
+def test_page_is_what_the_models_say_check_passes(tmp_path: Path) -> None:
+    """What was just written is up to date."""
+    page = tmp_path / "settings.md"
+
+    assert main([str(page)]) == 0
+    assert main(["--check", str(page)]) == 0
+
+
+def test_page_is_stale_or_absent_check_fails_and_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page is never edited by hand."""
+    page = tmp_path / "settings.md"
+
+    assert main(["--check", str(page)]) == 1
+    page.write_text(settings_document() + "more")
+    assert main(["--check", str(page)]) == 1
+    assert "run python -m headwater.settings_docs" in capsys.readouterr().err
+    assert page.read_text().endswith("more")
