@@ -10,6 +10,9 @@ from federation.errors import SettingsError
 
 Weighting = Literal["examples", "equal"]
 
+IMPOSSIBLE_PLAN = "impossible-plan"
+"""Reason of the ``SettingsError`` for a plan that no round can follow."""
+
 
 @dataclass(frozen=True)
 class RetryWindow:
@@ -103,13 +106,25 @@ class RoundPlan:
             and self.retry_delay_max_s >= self.retry_delay_min_s,
             f"seconds, at least retry_delay_min_s, which is {self.retry_delay_min_s}",
         )
-        _require("weighting", self.weighting, self.weighting in ("examples", "equal"),
-                 "'examples' or 'equal'")
-        _require("weight_max", self.weight_max, 1 <= self.weight_max <= 2**53,
-                 "a whole number from 1 to 2**53")
+        _require(
+            "weighting",
+            self.weighting,
+            self.weighting in ("examples", "equal"),
+            "'examples' or 'equal'",
+        )
+        _require(
+            "weight_max",
+            self.weight_max,
+            1 <= self.weight_max <= 2**53,
+            "a whole number from 1 to 2**53",
+        )
         norm = self.update_norm_max
-        _require("update_norm_max", norm, norm is None or (math.isfinite(norm) and norm > 0),
-                 "a finite number above 0, or nothing for no limit")
+        _require(
+            "update_norm_max",
+            norm,
+            norm is None or (math.isfinite(norm) and norm > 0),
+            "a finite number above 0, or nothing for no limit",
+        )
 
     @property
     def admit_limit(self) -> int:
@@ -124,7 +139,7 @@ class RoundPlan:
 
 def _require(setting: str, value: object, holds: bool, expected: str) -> None:
     if not holds:
-        raise SettingsError(setting, value, f"it must be {expected}", reason="impossible-plan")
+        raise SettingsError(setting, value, f"it must be {expected}", reason=IMPOSSIBLE_PLAN)
 
 
 def _require_seconds(setting: str, value: float, *, above: float | None) -> None:
