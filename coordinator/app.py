@@ -9,7 +9,7 @@ from pathlib import Path
 from coordinator.committer import Committer
 from coordinator.driver import Driver
 from coordinator.inspector import Inspector
-from coordinator.service import ControlService, CoordinationService
+from coordinator.service import ControlService, CoordinationService, PlanOf
 from coordinator.settings import CoordinatorSettings
 from federation.runtime.clock import Clock
 from federation.runtime.process import say_listening, stop_on_signals
@@ -20,6 +20,8 @@ from federation.runtime.version import VERSION
 from federation.v1 import control_pb2_grpc, coordination_pb2_grpc
 
 SERVICES = ("federation.v1.Coordination", "federation.v1.Control")
+
+_DEFAULTS = CoordinatorSettings()
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,14 @@ class Coordinator:
     Args:
         shared_data: The shared directory, laid out by ``headwater init``.
         limits: Its bounds.
+        plan_of: Makes the plan of a session that an operator starts; by default of the default
+            settings.
 
     Raises:
         SettingsError: The directory cannot be used.
     """
 
-    def __init__(self, shared_data: Path, limits: Limits) -> None:
+    def __init__(self, shared_data: Path, limits: Limits, plan_of: PlanOf = _DEFAULTS.plan) -> None:
         directory = SharedDirectory(shared_data)
         directory.check()
         last_round_number = directory.recover()
@@ -58,6 +62,7 @@ class Coordinator:
         )
         self._inspector = Inspector(directory, self.driver)
         self._limits = limits
+        self._plan_of = plan_of
         self._shared_data = shared_data
         self._server = create_server(limits.keepalive_s, limits.keepalive_timeout_s)
         self.port = 0
@@ -73,7 +78,8 @@ class Coordinator:
         coordination = CoordinationService(
             self.driver, self._inspector, return_s=self._limits.return_s
         )
-        control = ControlService(self.driver, str(self._shared_data.resolve()), VERSION)
+        shared_data = str(self._shared_data.resolve())
+        control = ControlService(self.driver, self._plan_of, shared_data, VERSION)
         coordination_pb2_grpc.add_CoordinationServicer_to_server(coordination, self._server)
         control_pb2_grpc.add_ControlServicer_to_server(control, self._server)
         health = await add_health(self._server, SERVICES)
@@ -103,7 +109,7 @@ async def _serve(settings: CoordinatorSettings) -> int:
         keepalive_s=settings.keepalive_s,
         keepalive_timeout_s=settings.keepalive_timeout_s,
     )
-    coordinator = Coordinator(settings.shared_data, limits)
+    coordinator = Coordinator(settings.shared_data, limits, settings.plan)
     await coordinator.start(settings.host, settings.port)
     say_listening("coordinator", "coordinator", settings.host, coordinator.port)
 

@@ -226,6 +226,8 @@ class Draft:
             self.decline(owner, client_id, "goal-reached")
 
     def decline(self, owner: Owner, client_id: str, reason: str) -> None:
+        """Send the client away with a time to come back; it is not held as well."""
+        self.release(owner, client_id, self.waiting.pop(client_id, None))
         self.effects.append(Decline(owner, (client_id,), reason, self.plan.retry_window))
 
     def drop_held(self, owner: Owner) -> None:

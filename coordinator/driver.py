@@ -37,7 +37,7 @@ from coordinator.lobby import Lobby
 from coordinator.merging import Kept
 from coordinator.record import RoundOutcome, manifest_of, record_of
 from coordinator.roster import Counts
-from federation.errors import SettingsError, StoreError
+from federation.errors import PeerError, StoreError
 from federation.phases import Outcome, Phase
 from federation.plan import RoundPlan
 from federation.runtime.clock import Clock
@@ -52,11 +52,18 @@ EVENTS_MAX = 20_000
 KEPT_MAX = 64
 """Newest stages and completed rounds that the status shows."""
 
+STOP_WAIT_S = 5.0
+"""Who stops a session waits so long for its end, which a commit that has begun delays."""
+
 COMMIT_WAIT_S = 10.0
 """A commit that has begun when the coordinator drains is left to its next start after so long."""
 
 CURRENT_RETRY_S = 1.0
 """Pause before another try to make a committed checkpoint the current one."""
+
+
+class SessionRefused(PeerError):
+    """An operator asked for what the session that runs, or its absence, does not allow."""
 
 
 @dataclass
@@ -68,6 +75,7 @@ class Session:
         plan: What is asked of each round.
         rounds: How many rounds to complete, whatever their outcomes.
         completed: How many have.
+        stopping: No further round begins.
         on_outcome: Called with the outcome of each round.
         end_reason: What held clients are told at the end.
         over: Set when the session has ended.
@@ -77,6 +85,7 @@ class Session:
     plan: RoundPlan
     rounds: int
     completed: int = 0
+    stopping: bool = False
     on_outcome: Callable[[RoundOutcome], None] = lambda _: None
     end_reason: str = "session-over"
     over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -175,18 +184,46 @@ class Driver:
         """Start a run of rounds.
 
         Raises:
-            SettingsError: One is running already.
+            SessionRefused: One is running already.
         """
         if self.session is not None and not self.session.over.is_set():
-            raise SettingsError(
-                "session",
-                self.session.session_id,
-                "a session is running already; stop it or wait for its end",
+            raise SessionRefused(
+                f"a session is running, with {self.session.completed} of {self.session.rounds} "
+                "rounds completed; stop it or wait for its end",
                 reason="session-running",
             )
         self.session = Session(secrets.token_hex(8), plan, rounds, on_outcome=on_outcome)
+        log.info(
+            "session started",
+            session_id=self.session.session_id,
+            rounds=rounds,
+            goal_count=plan.goal_count,
+        )
         await self._events.put(_SessionAsked(self.session))
         return self.session
+
+    async def stop_session(self, *, after_round: bool) -> Session:
+        """End the running session; returns once it is over, if that takes no more than seconds.
+
+        Args:
+            after_round: Let the running round complete, and return at once. Without it the round
+                is abandoned, unless its commit has begun. May be asked for in this order.
+
+        Raises:
+            SessionRefused: None is running.
+        """
+        session = self.session
+        if session is None or session.over.is_set():
+            raise SessionRefused("no session is running", reason="no-session")
+        session.stopping = True
+        self._tell_changed()
+        log.info("session stopping", session_id=session.session_id, after_round=after_round)
+        if not after_round:
+            await self.post(Stopped("session-stopped"))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_WAIT_S):
+                    await session.over.wait()
+        return session
 
     async def drain(self, drain_s: float) -> None:
         """Let the running round end within ``drain_s``, abandon it then, and start no other."""
@@ -194,8 +231,8 @@ class Driver:
         if session is None or session.over.is_set():
             return
         session.end_reason = "draining"
+        session.stopping = True
         running = self.round is not None and self.round.phase is not Phase.COMPLETED
-        session.rounds = session.completed + running
         training = running and self.round is not None and self.round.phase is not Phase.SELECTION
         try:
             async with asyncio.timeout(drain_s if training else 0.0):
@@ -220,8 +257,11 @@ class Driver:
             self.ready.set()
             while True:
                 self._take(await self._next_event())
-                changed, self._changed = self._changed, asyncio.Event()
-                changed.set()
+                self._tell_changed()
+
+    def _tell_changed(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     async def _next_event(self) -> Event | _RoundMayStart | _SessionAsked:
         deadline_s = self.round.deadline_s if self.round is not None else None
@@ -272,7 +312,7 @@ class Driver:
 
     def _start_round(self) -> None:
         assert self.session is not None
-        if self.session.completed >= self.session.rounds:
+        if self.session.stopping or self.session.completed >= self.session.rounds:
             self._end_session(self.session)
             return
         self._last_round_number += 1

@@ -109,9 +109,10 @@ def _everybody_reached(draft: Draft) -> bool:
 
 
 def _fill_places(draft: Draft) -> None:
-    """Let those who wait take the places of lost clients, or take up their own claims elsewhere.
+    """Let clients that wait for the next round take part in this one.
 
-    The latter's reports went down with a selector that is void; who is not lost yet has its place.
+    A newcomer takes the place of a lost client. A client whose report went down with its selector,
+    or was left out of the partial, takes its claim up through the selector that holds it now.
     """
     some_may_move = any(not duty.owing for duty in draft.duties.values())
     if draft.now_s >= draft.phase_deadline_s or (draft.free_places <= 0 and not some_may_move):

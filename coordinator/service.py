@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from coordinator.driver import Driver
@@ -26,9 +26,10 @@ from coordinator.events import (
 )
 from coordinator.inspector import Inspector
 from coordinator.links import Link
-from coordinator.status import status_of
-from federation.errors import PeerError
+from coordinator.status import rounds_of, session_status, status_of
+from federation.errors import PeerError, SettingsError
 from federation.identifiers import SELECTOR_ID_RULE, checked_client_id, is_selector_id
+from federation.plan import IMPOSSIBLE_PLAN, RoundPlan
 from federation.runtime import wire
 from federation.runtime.telemetry import get_logger
 from federation.v1 import control_pb2, control_pb2_grpc, coordination_pb2_grpc
@@ -220,11 +221,16 @@ def _folded(report: pb.FoldedReport) -> FoldedReport:
     return FoldedReport(report.client_id, report.num_examples, metrics)
 
 
-class ControlService(control_pb2_grpc.ControlServicer):
-    """Answers operators."""
+PlanOf = Callable[..., RoundPlan]
+"""Makes a plan of the coordinator's own settings and, by keyword, those that are given anew."""
 
-    def __init__(self, driver: Driver, shared_data: str, version: str) -> None:
+
+class ControlService(control_pb2_grpc.ControlServicer):
+    """Answers operators, who may read of a ``SettingsError`` which setting of theirs is wrong."""
+
+    def __init__(self, driver: Driver, plan_of: PlanOf, shared_data: str, version: str) -> None:
         self._driver = driver
+        self._plan_of = plan_of
         self._shared_data = shared_data
         self._version = version
 
@@ -240,3 +246,25 @@ class ControlService(control_pb2_grpc.ControlServicer):
         """Send the status now and after each change."""
         async for _ in self._driver.changes(STATUS_PAUSE_S):
             await context.write(status_of(self._driver, self._shared_data, self._version))
+
+    async def StartSession(
+        self, request: control_pb2.StartSessionRequest, context: Any
+    ) -> control_pb2.SessionStatus:
+        """Start a run of rounds."""
+        rounds, changes = wire.session_from_wire(request)
+        if rounds < 1:
+            expected = "it must be a whole number from 1"
+            raise SettingsError("rounds", rounds, expected, reason=IMPOSSIBLE_PLAN)
+        return session_status(await self._driver.start_session(self._plan_of(**changes), rounds))
+
+    async def StopSession(
+        self, request: control_pb2.StopSessionRequest, context: Any
+    ) -> control_pb2.SessionStatus:
+        """End the running session, at once or after its round."""
+        return session_status(await self._driver.stop_session(after_round=request.after_round))
+
+    async def GetRounds(
+        self, request: control_pb2.GetRoundsRequest, context: Any
+    ) -> control_pb2.GetRoundsResponse:
+        """Return what is remembered of completed rounds."""
+        return rounds_of(self._driver, request.from_round, request.limit)

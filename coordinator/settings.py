@@ -148,22 +148,33 @@ class CoordinatorSettings(RoleSettings):
         self.plan()
         return self
 
-    def plan(self) -> RoundPlan:
+    def plan(self, **changes: Any) -> RoundPlan:
         """Return what is asked of a round.
+
+        Args:
+            changes: What is other than these settings; some of ``PLAN_SETTINGS``.
 
         Raises:
             SettingsError: The plan is impossible; names the setting.
         """
-        hyperparameters = {name: getattr(self, name) for name in _HYPERPARAMETERS}
-        values: dict[str, Any] = {name: getattr(self, name) for name in _PLAN_FIELDS}
+        values: dict[str, Any] = {name: getattr(self, name) for name in PLAN_SETTINGS} | changes
+        hyperparameters = {name: values.pop(name) for name in _HYPERPARAMETERS}
         return RoundPlan(
-            **values,
-            pipelined=self.selection_pipelined,
+            pipelined=values.pop("selection_pipelined"),
             hyperparameters=Hyperparameters(**hyperparameters),
+            **values,
         )
 
 
 _HYPERPARAMETERS = tuple(Hyperparameters.__dataclass_fields__)
-_PLAN_FIELDS = tuple(
-    name for name in RoundPlan.__dataclass_fields__ if name not in ("pipelined", "hyperparameters")
+
+PLAN_SETTINGS = (
+    *(
+        name
+        for name in RoundPlan.__dataclass_fields__
+        if name not in ("pipelined", "hyperparameters")
+    ),
+    "selection_pipelined",
+    *_HYPERPARAMETERS,
 )
+"""The settings that make up the plan: a session may have others than its coordinator."""

@@ -34,7 +34,7 @@ def status_of(driver: Driver, shared_data: str, version: str) -> pb.Status:
     return pb.Status(
         time_s=now_s,
         round=shown,
-        session=_session(session) if session else None,
+        session=session_status(session) if session else None,
         selectors=_selectors(driver),
         recent_stages=[_stage(stage) for stage in driver.stages],
         recent_rounds=reversed(newest_first),
@@ -44,11 +44,36 @@ def status_of(driver: Driver, shared_data: str, version: str) -> pb.Status:
     )
 
 
+def rounds_of(driver: Driver, from_round: int, limit: int) -> pb.GetRoundsResponse:
+    """Return completed rounds, oldest first; only the first may have more clients than are listed.
+
+    Args:
+        driver: Remembers them.
+        from_round: The smallest number.
+        limit: The most rounds; 0: as many as there is room for.
+    """
+    wanted = [record for record in driver.rounds if record.round_number >= from_round]
+    room = _Room(CLIENTS_BYTES_MAX)
+    shown: list[pb.RoundRecord] = []
+    for record in wanted[: limit or None]:
+        message = _record(record, room)
+        if shown and room.is_full:
+            break
+        shown.append(message)
+    more = wanted[len(shown) :]
+    return pb.GetRoundsResponse(rounds=shown, next=more[0].round_number if more else 0)
+
+
 class _Room:
     """What is left of the room for single clients."""
 
     def __init__(self, size: int) -> None:
         self._left = size
+
+    @property
+    def is_full(self) -> bool:
+        """Some client found no room."""
+        return self._left < 0
 
     def clients(self, claims: Mapping[str, Claim]) -> list[pb.ClientStatus]:
         """Return as many clients as there is room for, in their order."""
@@ -68,12 +93,14 @@ def _waiting(driver: Driver) -> Mapping[str, Owner]:
     return driver.lobby.waiting
 
 
-def _session(session: Session) -> pb.SessionStatus:
+def session_status(session: Session) -> pb.SessionStatus:
+    """Describe a session."""
     return pb.SessionStatus(
         session_id=session.session_id,
         rounds=session.rounds,
         rounds_completed=session.completed,
         running=not session.over.is_set(),
+        stopping=session.stopping,
     )
 
 

@@ -29,6 +29,10 @@ _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 _LIBRARY_SERVICES = ("/grpc.health.", "/grpc.reflection.")
 
+CONNECT_TIMEOUT_MS = 5000
+"""A connection that is not made by then is tried anew: gRPC means this by its least backoff, and
+at 200 a busy machine or a far one was never reached."""
+
 REASON_KEY = "headwater-reason"
 """Trailing metadata that carries an error's reason word."""
 
@@ -42,7 +46,13 @@ STATUS_OF_ERROR: dict[type[FederationError], grpc.StatusCode] = {
 }
 """What a peer sees of each error class; the first class of its tree that is listed."""
 
+OPERATOR_SERVICES = ("/federation.v1.Control/",)
+"""Whoever calls these is the operator, and so may read which setting is wrong."""
+
 STATUS_OF_REASON: dict[str, grpc.StatusCode] = {
+    "impossible-plan": grpc.StatusCode.INVALID_ARGUMENT,
+    "session-running": grpc.StatusCode.FAILED_PRECONDITION,
+    "no-session": grpc.StatusCode.FAILED_PRECONDITION,
     "unknown-token": grpc.StatusCode.UNAUTHENTICATED,
     "unknown-artifact": grpc.StatusCode.NOT_FOUND,
     "protocol-mismatch": grpc.StatusCode.FAILED_PRECONDITION,
@@ -98,7 +108,7 @@ def create_channel(target: str, keepalive_s: float, keepalive_timeout_s: float) 
     options = [
         *_keepalive(keepalive_s, keepalive_timeout_s),
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
         ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.enable_http_proxy", 0),
@@ -155,17 +165,26 @@ def status_of(error: FederationError) -> grpc.StatusCode:
     return next(STATUS_OF_ERROR[cls] for cls in type(error).__mro__ if cls in STATUS_OF_ERROR)
 
 
-def public_text(error: FederationError) -> str:
-    """Return what a peer may read of this error: its own mistakes in full, ours as a word."""
-    return error.detail if isinstance(error, PeerError) else f"not possible now: {error.reason}"
+def public_text(error: FederationError, *, to_operator: bool = False) -> str:
+    """Return what the caller may read of this error: its own mistakes in full, ours as a word.
+
+    A wrong setting is the operator's mistake, and nothing that other callers should read.
+    """
+    own = isinstance(error, (PeerError, SettingsError) if to_operator else PeerError)
+    return error.detail if own else f"not possible now: {error.reason}"
+
+
+def refusal_of(error: grpc.aio.AioRpcError) -> str | None:
+    """Return the reason word that came with a failed call; None if the call was not answered."""
+    for key, value in error.trailing_metadata() or ():
+        if key == REASON_KEY:
+            return str(value)
+    return None
 
 
 def reason_of(error: grpc.aio.AioRpcError) -> str:
     """Return the reason word that came with a failed call, else its status in lower case."""
-    for key, value in error.trailing_metadata() or ():
-        if key == REASON_KEY:
-            return str(value)
-    return str(error.code().name).lower().replace("_", "-")
+    return refusal_of(error) or str(error.code().name).lower().replace("_", "-")
 
 
 class ErrorBoundary(grpc.aio.ServerInterceptor):
@@ -215,7 +234,8 @@ async def _abort(context: Any, error: Exception, method: str) -> None:
     if isinstance(error, FederationError):
         log.info("call refused", method=method, reason=error.reason, detail=error.detail)
         metadata = ((REASON_KEY, error.reason),)
-        await context.abort(status_of(error), public_text(error), trailing_metadata=metadata)
+        text = public_text(error, to_operator=method.startswith(OPERATOR_SERVICES))
+        await context.abort(status_of(error), text, trailing_metadata=metadata)
     log.error("call failed", method=method, exc_info=error)
     metadata = ((REASON_KEY, "internal-error"),)
     await context.abort(grpc.StatusCode.INTERNAL, "internal error", trailing_metadata=metadata)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from federation.errors import PeerError, SettingsError
 from federation.phases import Outcome, Phase
@@ -90,6 +92,39 @@ def limits_from_wire(message: plan_pb2.ScreeningLimits) -> Limits:
     if norm is not None and not norm > 0:  # NaN would be no limit at all
         raise PeerError(f"{norm} is no limit on a norm", reason="malformed-limits")
     return Limits(weight_max=message.weight_max, update_norm_max=norm)
+
+
+def session_to_wire(rounds: int, plan: Mapping[str, Any]) -> control_pb2.StartSessionRequest:
+    """Ask for a session.
+
+    Args:
+        rounds: How many rounds.
+        plan: What is to be other than the coordinator's settings, by their names.
+
+    Raises:
+        SettingsError: A value that the contract has no room for. The coordinator, which knows the
+            whole plan, judges the others.
+    """
+    message = control_pb2.StartSessionRequest()
+    for name, value in {"rounds": rounds, **plan}.items():
+        if name == "weighting" and value not in _WEIGHTINGS:
+            raise SettingsError(name, value, f"it must be one of {', '.join(_WEIGHTINGS)}")
+        try:
+            setattr(message, name, weighting_to_wire(value) if name == "weighting" else value)
+        except ValueError as error:
+            expected = "it must not be negative, nor so large"
+            raise SettingsError(name, value, expected) from error
+    return message
+
+
+def session_from_wire(message: control_pb2.StartSessionRequest) -> tuple[int, dict[str, Any]]:
+    """Return how many rounds are asked for, and what of the plan was given, by setting."""
+    plan: dict[str, Any] = {
+        field.name: value for field, value in message.ListFields() if field.name != "rounds"
+    }
+    if "weighting" in plan:
+        plan["weighting"] = weighting_from_wire(plan["weighting"])
+    return message.rounds, plan
 
 
 def phase_to_wire(phase: Phase) -> control_pb2.Phase.ValueType:

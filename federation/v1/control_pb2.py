@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from federation.v1 import plan_pb2 as federation_dot_v1_dot_plan__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66\x65\x64\x65ration/v1/control.proto\x12\rfederation.v1\"\x12\n\x10GetStatusRequest\"\x14\n\x12WatchStatusRequest\"\xe3\x02\n\x06Status\x12\x0e\n\x06time_s\x18\x01 \x01(\x01\x12.\n\x05round\x18\x02 \x01(\x0b\x32\x1a.federation.v1.RoundStatusH\x00\x88\x01\x01\x12\x32\n\x07session\x18\x03 \x01(\x0b\x32\x1c.federation.v1.SessionStatusH\x01\x88\x01\x01\x12\x30\n\tselectors\x18\x04 \x03(\x0b\x32\x1d.federation.v1.SelectorStatus\x12+\n\rrecent_stages\x18\x05 \x03(\x0b\x32\x14.federation.v1.Stage\x12\x31\n\rrecent_rounds\x18\x06 \x03(\x0b\x32\x1a.federation.v1.RoundRecord\x12\x17\n\x0fwaiting_clients\x18\x07 \x01(\r\x12\x13\n\x0bshared_data\x18\x08 \x01(\t\x12\x0f\n\x07version\x18\t \x01(\tB\x08\n\x06_roundB\n\n\x08_session\"^\n\rSessionStatus\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06rounds\x18\x02 \x01(\r\x12\x18\n\x10rounds_completed\x18\x03 \x01(\r\x12\x0f\n\x07running\x18\x04 \x01(\x08\"\x84\x02\n\x06\x43ounts\x12\x12\n\ngoal_count\x18\x01 \x01(\r\x12\x13\n\x0b\x61\x64mit_limit\x18\x02 \x01(\r\x12\x13\n\x0bmin_reports\x18\x03 \x01(\r\x12\x10\n\x08\x61\x64mitted\x18\x04 \x01(\r\x12\x12\n\nconfigured\x18\x05 \x01(\r\x12\x0e\n\x06\x66olded\x18\x06 \x01(\r\x12\x0f\n\x07pending\x18\x07 \x01(\r\x12\x0c\n\x04\x61way\x18\x08 \x01(\r\x12\x10\n\x08reported\x18\t \x01(\r\x12\x10\n\x08rejected\x18\n \x01(\r\x12\x11\n\tdiscarded\x18\x0b \x01(\r\x12\x11\n\twithdrawn\x18\x0c \x01(\r\x12\x0c\n\x04lost\x18\r \x01(\r\x12\x0f\n\x07\x65xpired\x18\x0e \x01(\r\"\xfc\x01\n\x0bRoundStatus\x12\x14\n\x0cround_number\x18\x01 \x01(\x04\x12\x10\n\x08round_id\x18\x02 \x01(\t\x12#\n\x05phase\x18\x03 \x01(\x0e\x32\x14.federation.v1.Phase\x12%\n\x06\x63ounts\x18\x04 \x01(\x0b\x32\x15.federation.v1.Counts\x12\x12\n\ndeadline_s\x18\x05 \x01(\x01\x12\'\n\x07outcome\x18\x06 \x01(\x0e\x32\x16.federation.v1.Outcome\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12,\n\x07\x63lients\x18\x08 \x03(\x0b\x32\x1b.federation.v1.ClientStatus\"\xd9\x01\n\x0c\x43lientStatus\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x13\n\x0bselector_id\x18\x02 \x01(\t\x12\x10\n\x08standing\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x14\n\x0cnum_examples\x18\x05 \x01(\x04\x12\x39\n\x07metrics\x18\x06 \x03(\x0b\x32(.federation.v1.ClientStatus.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"V\n\x0eSelectorStatus\x12\x13\n\x0bselector_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x10\n\x08\x61ttached\x18\x03 \x01(\x08\x12\x0c\n\x04held\x18\x04 \x01(\r\"\xd7\x01\n\x05Stage\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x14\n\x0cround_number\x18\x02 \x01(\x04\x12#\n\x05phase\x18\x03 \x01(\x0e\x32\x14.federation.v1.Phase\x12\x0e\n\x06time_s\x18\x04 \x01(\x01\x12%\n\x06\x63ounts\x18\x05 \x01(\x0b\x32\x15.federation.v1.Counts\x12\x11\n\tselectors\x18\x06 \x01(\r\x12\'\n\x07outcome\x18\x07 \x01(\x0e\x32\x16.federation.v1.Outcome\x12\x0e\n\x06reason\x18\x08 \x01(\t\"\xc2\x03\n\x0bRoundRecord\x12\x14\n\x0cround_number\x18\x01 \x01(\x04\x12\x10\n\x08round_id\x18\x02 \x01(\t\x12\'\n\x07outcome\x18\x03 \x01(\x0e\x32\x16.federation.v1.Outcome\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12%\n\x06\x63ounts\x18\x05 \x01(\x0b\x32\x15.federation.v1.Counts\x12\x43\n\rphase_seconds\x18\x06 \x03(\x0b\x32,.federation.v1.RoundRecord.PhaseSecondsEntry\x12\x38\n\x07metrics\x18\x07 \x03(\x0b\x32\'.federation.v1.RoundRecord.MetricsEntry\x12\x19\n\x11\x63heckpoint_digest\x18\x08 \x01(\t\x12,\n\x07\x63lients\x18\t \x03(\x0b\x32\x1b.federation.v1.ClientStatus\x1a\x33\n\x11PhaseSecondsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*v\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x13\n\x0fPHASE_SELECTION\x10\x01\x12\x17\n\x13PHASE_CONFIGURATION\x10\x02\x12\x13\n\x0fPHASE_REPORTING\x10\x03\x12\x13\n\x0fPHASE_COMPLETED\x10\x04*P\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_COMMITTED\x10\x01\x12\x15\n\x11OUTCOME_ABANDONED\x10\x02\x32\x99\x01\n\x07\x43ontrol\x12\x43\n\tGetStatus\x12\x1f.federation.v1.GetStatusRequest\x1a\x15.federation.v1.Status\x12I\n\x0bWatchStatus\x12!.federation.v1.WatchStatusRequest\x1a\x15.federation.v1.Status0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66\x65\x64\x65ration/v1/control.proto\x12\rfederation.v1\x1a\x18\x66\x65\x64\x65ration/v1/plan.proto\"\x12\n\x10GetStatusRequest\"\x14\n\x12WatchStatusRequest\"\xc3\x06\n\x13StartSessionRequest\x12\x0e\n\x06rounds\x18\x01 \x01(\r\x12\x17\n\ngoal_count\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x1b\n\x0eover_selection\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0bmin_reports\x18\x04 \x01(\rH\x02\x88\x01\x01\x12 \n\x13selection_timeout_s\x18\x05 \x01(\x01H\x03\x88\x01\x01\x12\x1c\n\x0freport_window_s\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x14\n\x07grace_s\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12\x15\n\x08return_s\x18\x08 \x01(\x01H\x06\x88\x01\x01\x12\x1d\n\x10\x63ommit_timeout_s\x18\t \x01(\x01H\x07\x88\x01\x01\x12 \n\x13selection_pipelined\x18\n \x01(\x08H\x08\x88\x01\x01\x12\x30\n\tweighting\x18\x0b \x01(\x0e\x32\x18.federation.v1.WeightingH\t\x88\x01\x01\x12\x17\n\nweight_max\x18\x0c \x01(\x04H\n\x88\x01\x01\x12\x1c\n\x0fupdate_norm_max\x18\r \x01(\x01H\x0b\x88\x01\x01\x12\x1e\n\x11retry_delay_min_s\x18\x0e \x01(\x01H\x0c\x88\x01\x01\x12\x1e\n\x11retry_delay_max_s\x18\x0f \x01(\x01H\r\x88\x01\x01\x12\x13\n\x06\x65pochs\x18\x10 \x01(\rH\x0e\x88\x01\x01\x12\x17\n\nbatch_size\x18\x11 \x01(\rH\x0f\x88\x01\x01\x12\x1a\n\rlearning_rate\x18\x12 \x01(\x01H\x10\x88\x01\x01\x42\r\n\x0b_goal_countB\x11\n\x0f_over_selectionB\x0e\n\x0c_min_reportsB\x16\n\x14_selection_timeout_sB\x12\n\x10_report_window_sB\n\n\x08_grace_sB\x0b\n\t_return_sB\x13\n\x11_commit_timeout_sB\x16\n\x14_selection_pipelinedB\x0c\n\n_weightingB\r\n\x0b_weight_maxB\x12\n\x10_update_norm_maxB\x14\n\x12_retry_delay_min_sB\x14\n\x12_retry_delay_max_sB\t\n\x07_epochsB\r\n\x0b_batch_sizeB\x10\n\x0e_learning_rate\")\n\x12StopSessionRequest\x12\x13\n\x0b\x61\x66ter_round\x18\x01 \x01(\x08\"5\n\x10GetRoundsRequest\x12\x12\n\nfrom_round\x18\x01 \x01(\x04\x12\r\n\x05limit\x18\x02 \x01(\r\"M\n\x11GetRoundsResponse\x12*\n\x06rounds\x18\x01 \x03(\x0b\x32\x1a.federation.v1.RoundRecord\x12\x0c\n\x04next\x18\x02 \x01(\x04\"\xe3\x02\n\x06Status\x12\x0e\n\x06time_s\x18\x01 \x01(\x01\x12.\n\x05round\x18\x02 \x01(\x0b\x32\x1a.federation.v1.RoundStatusH\x00\x88\x01\x01\x12\x32\n\x07session\x18\x03 \x01(\x0b\x32\x1c.federation.v1.SessionStatusH\x01\x88\x01\x01\x12\x30\n\tselectors\x18\x04 \x03(\x0b\x32\x1d.federation.v1.SelectorStatus\x12+\n\rrecent_stages\x18\x05 \x03(\x0b\x32\x14.federation.v1.Stage\x12\x31\n\rrecent_rounds\x18\x06 \x03(\x0b\x32\x1a.federation.v1.RoundRecord\x12\x17\n\x0fwaiting_clients\x18\x07 \x01(\r\x12\x13\n\x0bshared_data\x18\x08 \x01(\t\x12\x0f\n\x07version\x18\t \x01(\tB\x08\n\x06_roundB\n\n\x08_session\"p\n\rSessionStatus\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06rounds\x18\x02 \x01(\r\x12\x18\n\x10rounds_completed\x18\x03 \x01(\r\x12\x0f\n\x07running\x18\x04 \x01(\x08\x12\x10\n\x08stopping\x18\x05 \x01(\x08\"\x84\x02\n\x06\x43ounts\x12\x12\n\ngoal_count\x18\x01 \x01(\r\x12\x13\n\x0b\x61\x64mit_limit\x18\x02 \x01(\r\x12\x13\n\x0bmin_reports\x18\x03 \x01(\r\x12\x10\n\x08\x61\x64mitted\x18\x04 \x01(\r\x12\x12\n\nconfigured\x18\x05 \x01(\r\x12\x0e\n\x06\x66olded\x18\x06 \x01(\r\x12\x0f\n\x07pending\x18\x07 \x01(\r\x12\x0c\n\x04\x61way\x18\x08 \x01(\r\x12\x10\n\x08reported\x18\t \x01(\r\x12\x10\n\x08rejected\x18\n \x01(\r\x12\x11\n\tdiscarded\x18\x0b \x01(\r\x12\x11\n\twithdrawn\x18\x0c \x01(\r\x12\x0c\n\x04lost\x18\r \x01(\r\x12\x0f\n\x07\x65xpired\x18\x0e \x01(\r\"\xfc\x01\n\x0bRoundStatus\x12\x14\n\x0cround_number\x18\x01 \x01(\x04\x12\x10\n\x08round_id\x18\x02 \x01(\t\x12#\n\x05phase\x18\x03 \x01(\x0e\x32\x14.federation.v1.Phase\x12%\n\x06\x63ounts\x18\x04 \x01(\x0b\x32\x15.federation.v1.Counts\x12\x12\n\ndeadline_s\x18\x05 \x01(\x01\x12\'\n\x07outcome\x18\x06 \x01(\x0e\x32\x16.federation.v1.Outcome\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12,\n\x07\x63lients\x18\x08 \x03(\x0b\x32\x1b.federation.v1.ClientStatus\"\xd9\x01\n\x0c\x43lientStatus\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x13\n\x0bselector_id\x18\x02 \x01(\t\x12\x10\n\x08standing\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x14\n\x0cnum_examples\x18\x05 \x01(\x04\x12\x39\n\x07metrics\x18\x06 \x03(\x0b\x32(.federation.v1.ClientStatus.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"V\n\x0eSelectorStatus\x12\x13\n\x0bselector_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x10\n\x08\x61ttached\x18\x03 \x01(\x08\x12\x0c\n\x04held\x18\x04 \x01(\r\"\xd7\x01\n\x05Stage\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x14\n\x0cround_number\x18\x02 \x01(\x04\x12#\n\x05phase\x18\x03 \x01(\x0e\x32\x14.federation.v1.Phase\x12\x0e\n\x06time_s\x18\x04 \x01(\x01\x12%\n\x06\x63ounts\x18\x05 \x01(\x0b\x32\x15.federation.v1.Counts\x12\x11\n\tselectors\x18\x06 \x01(\r\x12\'\n\x07outcome\x18\x07 \x01(\x0e\x32\x16.federation.v1.Outcome\x12\x0e\n\x06reason\x18\x08 \x01(\t\"\xc2\x03\n\x0bRoundRecord\x12\x14\n\x0cround_number\x18\x01 \x01(\x04\x12\x10\n\x08round_id\x18\x02 \x01(\t\x12\'\n\x07outcome\x18\x03 \x01(\x0e\x32\x16.federation.v1.Outcome\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12%\n\x06\x63ounts\x18\x05 \x01(\x0b\x32\x15.federation.v1.Counts\x12\x43\n\rphase_seconds\x18\x06 \x03(\x0b\x32,.federation.v1.RoundRecord.PhaseSecondsEntry\x12\x38\n\x07metrics\x18\x07 \x03(\x0b\x32\'.federation.v1.RoundRecord.MetricsEntry\x12\x19\n\x11\x63heckpoint_digest\x18\x08 \x01(\t\x12,\n\x07\x63lients\x18\t \x03(\x0b\x32\x1b.federation.v1.ClientStatus\x1a\x33\n\x11PhaseSecondsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*v\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x13\n\x0fPHASE_SELECTION\x10\x01\x12\x17\n\x13PHASE_CONFIGURATION\x10\x02\x12\x13\n\x0fPHASE_REPORTING\x10\x03\x12\x13\n\x0fPHASE_COMPLETED\x10\x04*P\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_COMMITTED\x10\x01\x12\x15\n\x11OUTCOME_ABANDONED\x10\x02\x32\x8b\x03\n\x07\x43ontrol\x12\x43\n\tGetStatus\x12\x1f.federation.v1.GetStatusRequest\x1a\x15.federation.v1.Status\x12I\n\x0bWatchStatus\x12!.federation.v1.WatchStatusRequest\x1a\x15.federation.v1.Status0\x01\x12P\n\x0cStartSession\x12\".federation.v1.StartSessionRequest\x1a\x1c.federation.v1.SessionStatus\x12N\n\x0bStopSession\x12!.federation.v1.StopSessionRequest\x1a\x1c.federation.v1.SessionStatus\x12N\n\tGetRounds\x12\x1f.federation.v1.GetRoundsRequest\x1a .federation.v1.GetRoundsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,36 +38,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUNDRECORD_PHASESECONDSENTRY']._serialized_options = b'8\001'
   _globals['_ROUNDRECORD_METRICSENTRY']._loaded_options = None
   _globals['_ROUNDRECORD_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_PHASE']._serialized_start=2039
-  _globals['_PHASE']._serialized_end=2157
-  _globals['_OUTCOME']._serialized_start=2159
-  _globals['_OUTCOME']._serialized_end=2239
-  _globals['_GETSTATUSREQUEST']._serialized_start=46
-  _globals['_GETSTATUSREQUEST']._serialized_end=64
-  _globals['_WATCHSTATUSREQUEST']._serialized_start=66
-  _globals['_WATCHSTATUSREQUEST']._serialized_end=86
-  _globals['_STATUS']._serialized_start=89
-  _globals['_STATUS']._serialized_end=444
-  _globals['_SESSIONSTATUS']._serialized_start=446
-  _globals['_SESSIONSTATUS']._serialized_end=540
-  _globals['_COUNTS']._serialized_start=543
-  _globals['_COUNTS']._serialized_end=803
-  _globals['_ROUNDSTATUS']._serialized_start=806
-  _globals['_ROUNDSTATUS']._serialized_end=1058
-  _globals['_CLIENTSTATUS']._serialized_start=1061
-  _globals['_CLIENTSTATUS']._serialized_end=1278
-  _globals['_CLIENTSTATUS_METRICSENTRY']._serialized_start=1232
-  _globals['_CLIENTSTATUS_METRICSENTRY']._serialized_end=1278
-  _globals['_SELECTORSTATUS']._serialized_start=1280
-  _globals['_SELECTORSTATUS']._serialized_end=1366
-  _globals['_STAGE']._serialized_start=1369
-  _globals['_STAGE']._serialized_end=1584
-  _globals['_ROUNDRECORD']._serialized_start=1587
-  _globals['_ROUNDRECORD']._serialized_end=2037
-  _globals['_ROUNDRECORD_PHASESECONDSENTRY']._serialized_start=1938
-  _globals['_ROUNDRECORD_PHASESECONDSENTRY']._serialized_end=1989
-  _globals['_ROUNDRECORD_METRICSENTRY']._serialized_start=1232
-  _globals['_ROUNDRECORD_METRICSENTRY']._serialized_end=1278
-  _globals['_CONTROL']._serialized_start=2242
-  _globals['_CONTROL']._serialized_end=2395
+  _globals['_PHASE']._serialized_start=3098
+  _globals['_PHASE']._serialized_end=3216
+  _globals['_OUTCOME']._serialized_start=3218
+  _globals['_OUTCOME']._serialized_end=3298
+  _globals['_GETSTATUSREQUEST']._serialized_start=72
+  _globals['_GETSTATUSREQUEST']._serialized_end=90
+  _globals['_WATCHSTATUSREQUEST']._serialized_start=92
+  _globals['_WATCHSTATUSREQUEST']._serialized_end=112
+  _globals['_STARTSESSIONREQUEST']._serialized_start=115
+  _globals['_STARTSESSIONREQUEST']._serialized_end=950
+  _globals['_STOPSESSIONREQUEST']._serialized_start=952
+  _globals['_STOPSESSIONREQUEST']._serialized_end=993
+  _globals['_GETROUNDSREQUEST']._serialized_start=995
+  _globals['_GETROUNDSREQUEST']._serialized_end=1048
+  _globals['_GETROUNDSRESPONSE']._serialized_start=1050
+  _globals['_GETROUNDSRESPONSE']._serialized_end=1127
+  _globals['_STATUS']._serialized_start=1130
+  _globals['_STATUS']._serialized_end=1485
+  _globals['_SESSIONSTATUS']._serialized_start=1487
+  _globals['_SESSIONSTATUS']._serialized_end=1599
+  _globals['_COUNTS']._serialized_start=1602
+  _globals['_COUNTS']._serialized_end=1862
+  _globals['_ROUNDSTATUS']._serialized_start=1865
+  _globals['_ROUNDSTATUS']._serialized_end=2117
+  _globals['_CLIENTSTATUS']._serialized_start=2120
+  _globals['_CLIENTSTATUS']._serialized_end=2337
+  _globals['_CLIENTSTATUS_METRICSENTRY']._serialized_start=2291
+  _globals['_CLIENTSTATUS_METRICSENTRY']._serialized_end=2337
+  _globals['_SELECTORSTATUS']._serialized_start=2339
+  _globals['_SELECTORSTATUS']._serialized_end=2425
+  _globals['_STAGE']._serialized_start=2428
+  _globals['_STAGE']._serialized_end=2643
+  _globals['_ROUNDRECORD']._serialized_start=2646
+  _globals['_ROUNDRECORD']._serialized_end=3096
+  _globals['_ROUNDRECORD_PHASESECONDSENTRY']._serialized_start=2997
+  _globals['_ROUNDRECORD_PHASESECONDSENTRY']._serialized_end=3048
+  _globals['_ROUNDRECORD_METRICSENTRY']._serialized_start=2291
+  _globals['_ROUNDRECORD_METRICSENTRY']._serialized_end=2337
+  _globals['_CONTROL']._serialized_start=3301
+  _globals['_CONTROL']._serialized_end=3696
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from federation.v1 import plan_pb2 as _plan_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -88,6 +89,219 @@ class WatchStatusRequest(_message.Message):
 Global___WatchStatusRequest: _TypeAlias = WatchStatusRequest  # noqa: Y015
 
 @_typing.final
+class StartSessionRequest(_message.Message):
+    """What is not given is the coordinator's own setting, of the same name and meaning."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUNDS_FIELD_NUMBER: _builtins.int
+    GOAL_COUNT_FIELD_NUMBER: _builtins.int
+    OVER_SELECTION_FIELD_NUMBER: _builtins.int
+    MIN_REPORTS_FIELD_NUMBER: _builtins.int
+    SELECTION_TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    REPORT_WINDOW_S_FIELD_NUMBER: _builtins.int
+    GRACE_S_FIELD_NUMBER: _builtins.int
+    RETURN_S_FIELD_NUMBER: _builtins.int
+    COMMIT_TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    SELECTION_PIPELINED_FIELD_NUMBER: _builtins.int
+    WEIGHTING_FIELD_NUMBER: _builtins.int
+    WEIGHT_MAX_FIELD_NUMBER: _builtins.int
+    UPDATE_NORM_MAX_FIELD_NUMBER: _builtins.int
+    RETRY_DELAY_MIN_S_FIELD_NUMBER: _builtins.int
+    RETRY_DELAY_MAX_S_FIELD_NUMBER: _builtins.int
+    EPOCHS_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    LEARNING_RATE_FIELD_NUMBER: _builtins.int
+    rounds: _builtins.int
+    """How many rounds to complete, whatever their outcomes; at least 1."""
+    goal_count: _builtins.int
+    over_selection: _builtins.float
+    min_reports: _builtins.int
+    """0 means half of goal_count, rounded up."""
+    selection_timeout_s: _builtins.float
+    report_window_s: _builtins.float
+    grace_s: _builtins.float
+    return_s: _builtins.float
+    commit_timeout_s: _builtins.float
+    selection_pipelined: _builtins.bool
+    weighting: _plan_pb2.Weighting.ValueType
+    weight_max: _builtins.int
+    update_norm_max: _builtins.float
+    retry_delay_min_s: _builtins.float
+    retry_delay_max_s: _builtins.float
+    epochs: _builtins.int
+    batch_size: _builtins.int
+    learning_rate: _builtins.float
+    def __init__(
+        self,
+        *,
+        rounds: _builtins.int = ...,
+        goal_count: _builtins.int | None = ...,
+        over_selection: _builtins.float | None = ...,
+        min_reports: _builtins.int | None = ...,
+        selection_timeout_s: _builtins.float | None = ...,
+        report_window_s: _builtins.float | None = ...,
+        grace_s: _builtins.float | None = ...,
+        return_s: _builtins.float | None = ...,
+        commit_timeout_s: _builtins.float | None = ...,
+        selection_pipelined: _builtins.bool | None = ...,
+        weighting: _plan_pb2.Weighting.ValueType | None = ...,
+        weight_max: _builtins.int | None = ...,
+        update_norm_max: _builtins.float | None = ...,
+        retry_delay_min_s: _builtins.float | None = ...,
+        retry_delay_max_s: _builtins.float | None = ...,
+        epochs: _builtins.int | None = ...,
+        batch_size: _builtins.int | None = ...,
+        learning_rate: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_commit_timeout_s", b"_commit_timeout_s", "_epochs", b"_epochs", "_goal_count", b"_goal_count", "_grace_s", b"_grace_s", "_learning_rate", b"_learning_rate", "_min_reports", b"_min_reports", "_over_selection", b"_over_selection", "_report_window_s", b"_report_window_s", "_retry_delay_max_s", b"_retry_delay_max_s", "_retry_delay_min_s", b"_retry_delay_min_s", "_return_s", b"_return_s", "_selection_pipelined", b"_selection_pipelined", "_selection_timeout_s", b"_selection_timeout_s", "_update_norm_max", b"_update_norm_max", "_weight_max", b"_weight_max", "_weighting", b"_weighting", "batch_size", b"batch_size", "commit_timeout_s", b"commit_timeout_s", "epochs", b"epochs", "goal_count", b"goal_count", "grace_s", b"grace_s", "learning_rate", b"learning_rate", "min_reports", b"min_reports", "over_selection", b"over_selection", "report_window_s", b"report_window_s", "retry_delay_max_s", b"retry_delay_max_s", "retry_delay_min_s", b"retry_delay_min_s", "return_s", b"return_s", "selection_pipelined", b"selection_pipelined", "selection_timeout_s", b"selection_timeout_s", "update_norm_max", b"update_norm_max", "weight_max", b"weight_max", "weighting", b"weighting"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_commit_timeout_s", b"_commit_timeout_s", "_epochs", b"_epochs", "_goal_count", b"_goal_count", "_grace_s", b"_grace_s", "_learning_rate", b"_learning_rate", "_min_reports", b"_min_reports", "_over_selection", b"_over_selection", "_report_window_s", b"_report_window_s", "_retry_delay_max_s", b"_retry_delay_max_s", "_retry_delay_min_s", b"_retry_delay_min_s", "_return_s", b"_return_s", "_selection_pipelined", b"_selection_pipelined", "_selection_timeout_s", b"_selection_timeout_s", "_update_norm_max", b"_update_norm_max", "_weight_max", b"_weight_max", "_weighting", b"_weighting", "batch_size", b"batch_size", "commit_timeout_s", b"commit_timeout_s", "epochs", b"epochs", "goal_count", b"goal_count", "grace_s", b"grace_s", "learning_rate", b"learning_rate", "min_reports", b"min_reports", "over_selection", b"over_selection", "report_window_s", b"report_window_s", "retry_delay_max_s", b"retry_delay_max_s", "retry_delay_min_s", b"retry_delay_min_s", "return_s", b"return_s", "rounds", b"rounds", "selection_pipelined", b"selection_pipelined", "selection_timeout_s", b"selection_timeout_s", "update_norm_max", b"update_norm_max", "weight_max", b"weight_max", "weighting", b"weighting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
+    _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
+    _WhichOneofReturnType__commit_timeout_s: _TypeAlias = _typing.Literal["commit_timeout_s"]  # noqa: Y015
+    _WhichOneofArgType__commit_timeout_s: _TypeAlias = _typing.Literal["_commit_timeout_s", b"_commit_timeout_s"]  # noqa: Y015
+    _WhichOneofReturnType__epochs: _TypeAlias = _typing.Literal["epochs"]  # noqa: Y015
+    _WhichOneofArgType__epochs: _TypeAlias = _typing.Literal["_epochs", b"_epochs"]  # noqa: Y015
+    _WhichOneofReturnType__goal_count: _TypeAlias = _typing.Literal["goal_count"]  # noqa: Y015
+    _WhichOneofArgType__goal_count: _TypeAlias = _typing.Literal["_goal_count", b"_goal_count"]  # noqa: Y015
+    _WhichOneofReturnType__grace_s: _TypeAlias = _typing.Literal["grace_s"]  # noqa: Y015
+    _WhichOneofArgType__grace_s: _TypeAlias = _typing.Literal["_grace_s", b"_grace_s"]  # noqa: Y015
+    _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
+    _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
+    _WhichOneofReturnType__min_reports: _TypeAlias = _typing.Literal["min_reports"]  # noqa: Y015
+    _WhichOneofArgType__min_reports: _TypeAlias = _typing.Literal["_min_reports", b"_min_reports"]  # noqa: Y015
+    _WhichOneofReturnType__over_selection: _TypeAlias = _typing.Literal["over_selection"]  # noqa: Y015
+    _WhichOneofArgType__over_selection: _TypeAlias = _typing.Literal["_over_selection", b"_over_selection"]  # noqa: Y015
+    _WhichOneofReturnType__report_window_s: _TypeAlias = _typing.Literal["report_window_s"]  # noqa: Y015
+    _WhichOneofArgType__report_window_s: _TypeAlias = _typing.Literal["_report_window_s", b"_report_window_s"]  # noqa: Y015
+    _WhichOneofReturnType__retry_delay_max_s: _TypeAlias = _typing.Literal["retry_delay_max_s"]  # noqa: Y015
+    _WhichOneofArgType__retry_delay_max_s: _TypeAlias = _typing.Literal["_retry_delay_max_s", b"_retry_delay_max_s"]  # noqa: Y015
+    _WhichOneofReturnType__retry_delay_min_s: _TypeAlias = _typing.Literal["retry_delay_min_s"]  # noqa: Y015
+    _WhichOneofArgType__retry_delay_min_s: _TypeAlias = _typing.Literal["_retry_delay_min_s", b"_retry_delay_min_s"]  # noqa: Y015
+    _WhichOneofReturnType__return_s: _TypeAlias = _typing.Literal["return_s"]  # noqa: Y015
+    _WhichOneofArgType__return_s: _TypeAlias = _typing.Literal["_return_s", b"_return_s"]  # noqa: Y015
+    _WhichOneofReturnType__selection_pipelined: _TypeAlias = _typing.Literal["selection_pipelined"]  # noqa: Y015
+    _WhichOneofArgType__selection_pipelined: _TypeAlias = _typing.Literal["_selection_pipelined", b"_selection_pipelined"]  # noqa: Y015
+    _WhichOneofReturnType__selection_timeout_s: _TypeAlias = _typing.Literal["selection_timeout_s"]  # noqa: Y015
+    _WhichOneofArgType__selection_timeout_s: _TypeAlias = _typing.Literal["_selection_timeout_s", b"_selection_timeout_s"]  # noqa: Y015
+    _WhichOneofReturnType__update_norm_max: _TypeAlias = _typing.Literal["update_norm_max"]  # noqa: Y015
+    _WhichOneofArgType__update_norm_max: _TypeAlias = _typing.Literal["_update_norm_max", b"_update_norm_max"]  # noqa: Y015
+    _WhichOneofReturnType__weight_max: _TypeAlias = _typing.Literal["weight_max"]  # noqa: Y015
+    _WhichOneofArgType__weight_max: _TypeAlias = _typing.Literal["_weight_max", b"_weight_max"]  # noqa: Y015
+    _WhichOneofReturnType__weighting: _TypeAlias = _typing.Literal["weighting"]  # noqa: Y015
+    _WhichOneofArgType__weighting: _TypeAlias = _typing.Literal["_weighting", b"_weighting"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_size) -> _WhichOneofReturnType__batch_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__commit_timeout_s) -> _WhichOneofReturnType__commit_timeout_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__epochs) -> _WhichOneofReturnType__epochs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__goal_count) -> _WhichOneofReturnType__goal_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__grace_s) -> _WhichOneofReturnType__grace_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_reports) -> _WhichOneofReturnType__min_reports | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__over_selection) -> _WhichOneofReturnType__over_selection | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__report_window_s) -> _WhichOneofReturnType__report_window_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retry_delay_max_s) -> _WhichOneofReturnType__retry_delay_max_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retry_delay_min_s) -> _WhichOneofReturnType__retry_delay_min_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__return_s) -> _WhichOneofReturnType__return_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__selection_pipelined) -> _WhichOneofReturnType__selection_pipelined | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__selection_timeout_s) -> _WhichOneofReturnType__selection_timeout_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__update_norm_max) -> _WhichOneofReturnType__update_norm_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight_max) -> _WhichOneofReturnType__weight_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weighting) -> _WhichOneofReturnType__weighting | None: ...
+
+Global___StartSessionRequest: _TypeAlias = StartSessionRequest  # noqa: Y015
+
+@_typing.final
+class StopSessionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_ROUND_FIELD_NUMBER: _builtins.int
+    after_round: _builtins.bool
+    """Let the running round complete. Without it the round is abandoned as "session-stopped" at
+    once, unless its commit has begun, which is awaited.
+    """
+    def __init__(
+        self,
+        *,
+        after_round: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_round", b"after_round"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopSessionRequest: _TypeAlias = StopSessionRequest  # noqa: Y015
+
+@_typing.final
+class GetRoundsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_ROUND_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    from_round: _builtins.int
+    """The smallest round number to return; 0: from the oldest on."""
+    limit: _builtins.int
+    """The most rounds to return; 0: as many as a message has room for."""
+    def __init__(
+        self,
+        *,
+        from_round: _builtins.int = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_round", b"from_round", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRoundsRequest: _TypeAlias = GetRoundsRequest  # noqa: Y015
+
+@_typing.final
+class GetRoundsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUNDS_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    next: _builtins.int
+    """The from_round that goes on where this answer ends; 0 if there are no more."""
+    @_builtins.property
+    def rounds(self) -> _containers.RepeatedCompositeFieldContainer[Global___RoundRecord]:
+        """Oldest first. Counts are complete; clients are listed as far as a message has room for them."""
+
+    def __init__(
+        self,
+        *,
+        rounds: _abc.Iterable[Global___RoundRecord] | None = ...,
+        next: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next", b"next", "rounds", b"rounds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRoundsResponse: _TypeAlias = GetRoundsResponse  # noqa: Y015
+
+@_typing.final
 class Status(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -158,10 +372,13 @@ class SessionStatus(_message.Message):
     ROUNDS_FIELD_NUMBER: _builtins.int
     ROUNDS_COMPLETED_FIELD_NUMBER: _builtins.int
     RUNNING_FIELD_NUMBER: _builtins.int
+    STOPPING_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     rounds: _builtins.int
     rounds_completed: _builtins.int
     running: _builtins.bool
+    stopping: _builtins.bool
+    """No further round begins: it was stopped, or the coordinator is about to end."""
     def __init__(
         self,
         *,
@@ -169,10 +386,11 @@ class SessionStatus(_message.Message):
         rounds: _builtins.int = ...,
         rounds_completed: _builtins.int = ...,
         running: _builtins.bool = ...,
+        stopping: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rounds", b"rounds", "rounds_completed", b"rounds_completed", "running", b"running", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rounds", b"rounds", "rounds_completed", b"rounds_completed", "running", b"running", "session_id", b"session_id", "stopping", b"stopping"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -45,6 +45,21 @@ class ControlStub(object):
                 request_serializer=federation_dot_v1_dot_control__pb2.WatchStatusRequest.SerializeToString,
                 response_deserializer=federation_dot_v1_dot_control__pb2.Status.FromString,
                 _registered_method=True)
+        self.StartSession = channel.unary_unary(
+                '/federation.v1.Control/StartSession',
+                request_serializer=federation_dot_v1_dot_control__pb2.StartSessionRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_control__pb2.SessionStatus.FromString,
+                _registered_method=True)
+        self.StopSession = channel.unary_unary(
+                '/federation.v1.Control/StopSession',
+                request_serializer=federation_dot_v1_dot_control__pb2.StopSessionRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_control__pb2.SessionStatus.FromString,
+                _registered_method=True)
+        self.GetRounds = channel.unary_unary(
+                '/federation.v1.Control/GetRounds',
+                request_serializer=federation_dot_v1_dot_control__pb2.GetRoundsRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_control__pb2.GetRoundsResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServicer(object):
@@ -64,6 +79,28 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartSession(self, request, context):
+        """Starts a run of rounds. Refused as "session-running" while one runs, and as "impossible-plan"
+        with a text that names the wrong setting.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopSession(self, request, context):
+        """Ends the running session; refused as "no-session" if there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRounds(self, request, context):
+        """The completed rounds that the coordinator has in memory, the newest 64.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +113,21 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.WatchStatus,
                     request_deserializer=federation_dot_v1_dot_control__pb2.WatchStatusRequest.FromString,
                     response_serializer=federation_dot_v1_dot_control__pb2.Status.SerializeToString,
+            ),
+            'StartSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartSession,
+                    request_deserializer=federation_dot_v1_dot_control__pb2.StartSessionRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_control__pb2.SessionStatus.SerializeToString,
+            ),
+            'StopSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopSession,
+                    request_deserializer=federation_dot_v1_dot_control__pb2.StopSessionRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_control__pb2.SessionStatus.SerializeToString,
+            ),
+            'GetRounds': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRounds,
+                    request_deserializer=federation_dot_v1_dot_control__pb2.GetRoundsRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_control__pb2.GetRoundsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -133,6 +185,87 @@ class Control(object):
             '/federation.v1.Control/WatchStatus',
             federation_dot_v1_dot_control__pb2.WatchStatusRequest.SerializeToString,
             federation_dot_v1_dot_control__pb2.Status.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/federation.v1.Control/StartSession',
+            federation_dot_v1_dot_control__pb2.StartSessionRequest.SerializeToString,
+            federation_dot_v1_dot_control__pb2.SessionStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/federation.v1.Control/StopSession',
+            federation_dot_v1_dot_control__pb2.StopSessionRequest.SerializeToString,
+            federation_dot_v1_dot_control__pb2.SessionStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRounds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/federation.v1.Control/GetRounds',
+            federation_dot_v1_dot_control__pb2.GetRoundsRequest.SerializeToString,
+            federation_dot_v1_dot_control__pb2.GetRoundsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,6 +36,14 @@ class ControlStub:
     GetStatus: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetStatusRequest, _control_pb2.Status]
     WatchStatus: _grpc.UnaryStreamMultiCallable[_control_pb2.WatchStatusRequest, _control_pb2.Status]
     """The status now, and again whenever it changed; a slow reader misses snapshots, never stages."""
+    StartSession: _grpc.UnaryUnaryMultiCallable[_control_pb2.StartSessionRequest, _control_pb2.SessionStatus]
+    """Starts a run of rounds. Refused as "session-running" while one runs, and as "impossible-plan"
+    with a text that names the wrong setting.
+    """
+    StopSession: _grpc.UnaryUnaryMultiCallable[_control_pb2.StopSessionRequest, _control_pb2.SessionStatus]
+    """Ends the running session; refused as "no-session" if there is none."""
+    GetRounds: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetRoundsRequest, _control_pb2.GetRoundsResponse]
+    """The completed rounds that the coordinator has in memory, the newest 64."""
 
 @_typing.type_check_only
 class ControlAsyncStub(ControlStub):
@@ -45,6 +53,14 @@ class ControlAsyncStub(ControlStub):
     GetStatus: _aio.UnaryUnaryMultiCallable[_control_pb2.GetStatusRequest, _control_pb2.Status]  # type: ignore[assignment]
     WatchStatus: _aio.UnaryStreamMultiCallable[_control_pb2.WatchStatusRequest, _control_pb2.Status]  # type: ignore[assignment]
     """The status now, and again whenever it changed; a slow reader misses snapshots, never stages."""
+    StartSession: _aio.UnaryUnaryMultiCallable[_control_pb2.StartSessionRequest, _control_pb2.SessionStatus]  # type: ignore[assignment]
+    """Starts a run of rounds. Refused as "session-running" while one runs, and as "impossible-plan"
+    with a text that names the wrong setting.
+    """
+    StopSession: _aio.UnaryUnaryMultiCallable[_control_pb2.StopSessionRequest, _control_pb2.SessionStatus]  # type: ignore[assignment]
+    """Ends the running session; refused as "no-session" if there is none."""
+    GetRounds: _aio.UnaryUnaryMultiCallable[_control_pb2.GetRoundsRequest, _control_pb2.GetRoundsResponse]  # type: ignore[assignment]
+    """The completed rounds that the coordinator has in memory, the newest 64."""
 
 class ControlServicer(metaclass=_abc_1.ABCMeta):
     """Served by the coordinator, for operators."""
@@ -63,5 +79,31 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_control_pb2.Status], _abc.AsyncIterator[_control_pb2.Status]]:
         """The status now, and again whenever it changed; a slow reader misses snapshots, never stages."""
+
+    @_abc_1.abstractmethod
+    def StartSession(
+        self,
+        request: _control_pb2.StartSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.SessionStatus, _abc.Awaitable[_control_pb2.SessionStatus]]:
+        """Starts a run of rounds. Refused as "session-running" while one runs, and as "impossible-plan"
+        with a text that names the wrong setting.
+        """
+
+    @_abc_1.abstractmethod
+    def StopSession(
+        self,
+        request: _control_pb2.StopSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.SessionStatus, _abc.Awaitable[_control_pb2.SessionStatus]]:
+        """Ends the running session; refused as "no-session" if there is none."""
+
+    @_abc_1.abstractmethod
+    def GetRounds(
+        self,
+        request: _control_pb2.GetRoundsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.GetRoundsResponse, _abc.Awaitable[_control_pb2.GetRoundsResponse]]:
+        """The completed rounds that the coordinator has in memory, the newest 64."""
 
 def add_ControlServicer_to_server(servicer: ControlServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

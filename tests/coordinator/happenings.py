@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
@@ -46,8 +46,8 @@ from tests.coordinator.rounds import (
 
 
 @dataclass(frozen=True)
-class Honestly:
-    """What a good client, selector or disk would say next, as the round stands then."""
+class Fitting:
+    """Something that fits the round as it stands then: a duty that is done, or a mishap."""
 
     what: str
     pick: int
@@ -66,7 +66,7 @@ class Wait:
     asleep: bool = False
 
 
-Happening = Event | Honestly | Wait
+Happening = Event | Fitting | Wait
 
 CLIENTS = [*"abcdef"]
 
@@ -103,6 +103,64 @@ facts: dict[type[Event], st.SearchStrategy[Event]] = {
     Stopped: st.builds(Stopped, words),
     Ticked: st.just(Ticked()),
 }
+
+
+def claimed(round_: Round, *standings: Standing) -> list[tuple[Owner, str]]:
+    """List the clients that stand so, or all, with the owners of their claims."""
+    return [
+        (claim.owner, client_id)
+        for client_id, claim in round_.claims.items()
+        if claim.standing in (standings or Standing)
+    ]
+
+
+def partials(round_: Round) -> list[Event]:
+    """List what selectors would hand in that folded what they said."""
+    done = claimed(round_, Standing.FOLDED)
+    return [
+        PartialSubmitted(owner, ROUND_ID, a_reference(*(c for o, c in done if o == owner)))
+        for owner, duty in round_.duties.items()
+        if duty.owing
+    ]
+
+
+Options = Callable[[Round], Sequence[Event]]
+
+DUTIES: dict[str, Options] = {
+    "check in": lambda r: [
+        CheckedIn(owner, (c,))
+        for c in CLIENTS
+        if c not in {*r.claims, *r.waiting}
+        for owner in (NORTH, SOUTH)
+    ],
+    "configured": lambda r: [
+        Configured(owner, ROUND_ID, (c,)) for owner, c in claimed(r, Standing.PENDING)
+    ],
+    "fold": lambda r: [folded(owner, c) for owner, c in claimed(r, Standing.PENDING)],
+    "partial": lambda r: partials(r) if r.closing is Closing.SEALING else [],
+    "written": lambda _: [CheckpointWritten(ROUND_ID)],
+    "finished": lambda _: [CommitFinished(ROUND_ID)],
+}
+MISHAPS: dict[str, Options] = {
+    "leave": lambda r: [ClientsLeft(owner, (c,)) for owner, c in claimed(r, Standing.PENDING)],
+    "return": lambda r: [ClientsReturned(owner, ROUND_ID, (c,)) for owner, c in claimed(r)],
+    "come back": lambda r: [CheckedIn(owner, (c,)) for owner, c in claimed(r)],
+    "move": lambda r: [CheckedIn(o, (c,)) for _, c in claimed(r) for o in (NORTH, SOUTH, EAST)],
+    "fold again": lambda r: [folded(owner, c) for owner, c in claimed(r)],
+    "verdict": lambda r: [
+        ReportRejected(owner, ROUND_ID, c, "not-finite") for owner, c in claimed(r)
+    ],
+    "drain": partials,
+    "lie": lambda r: [
+        PartialSubmitted(o, ROUND_ID, a_reference(*r.claims, failure=failure))
+        for o in r.duties
+        for failure in ("", "file-missing")
+    ],
+    "selector leaves": lambda r: [SelectorLeft(owner) for owner in r.duties],
+    "selector detaches": lambda r: [SelectorDetached(owner) for owner in r.duties],
+    "selector returns": lambda r: [SelectorAttached(owner) for owner in r.duties],
+    "selector restarts": lambda _: [SelectorAttached(NORTH_RESTARTED)],
+}
 NEXT = {
     (Phase.SELECTION, Closing.OPEN): "check in",
     (Phase.CONFIGURATION, Closing.OPEN): "configured",
@@ -111,12 +169,21 @@ NEXT = {
     (Phase.REPORTING, Closing.WRITING): "written",
     (Phase.REPORTING, Closing.PUBLISHING): "finished",
 }
-KINDS = [
-    *("go on",) * 10,
-    *("check in", "configured", "fold", "leave", "return", "come back", "move", "partial", "drain"),
-    *("selector leaves", "selector returns", "selector restarts"),
-]
-honestly = st.builds(Honestly, st.sampled_from(KINDS), st.integers(0, 5))
+GO_ON = "go on"
+
+
+def fitting_event(fitting: Fitting, round_: Round) -> Event:
+    """Say what happens, as the round stands now; nothing where it can happen to nobody."""
+    what = fitting.what
+    if what == GO_ON:
+        what = NEXT.get((round_.phase, round_.closing), "finished")
+    options = (DUTIES | MISHAPS)[what](round_)
+    return options[fitting.pick % len(options)] if options else Ticked()
+
+
+fittings = st.builds(
+    Fitting, st.sampled_from([*(GO_ON,) * 14, *DUTIES, *MISHAPS]), st.integers(0, 5)
+)
 waits = st.one_of(
     st.builds(Wait, st.sampled_from([0.5, 0.5, 3.0, 12.0, 30.0])),
     st.builds(Wait, st.sampled_from([0.5, 3.0, 500.0]), st.just(value=True)),
@@ -124,8 +191,8 @@ waits = st.one_of(
 nonsense = st.one_of(*(fact for kind, fact in facts.items() if kind is not Stopped))
 courses = st.lists(
     st.one_of(
-        st.lists(honestly, min_size=2, max_size=5),
-        st.lists(honestly, min_size=2, max_size=5),
+        st.lists(fittings, min_size=2, max_size=5),
+        st.lists(fittings, min_size=2, max_size=5),
         st.lists(st.one_of(nonsense, waits), min_size=1, max_size=2),
     ),
     min_size=3,
@@ -135,7 +202,7 @@ courses = st.lists(
 # sense, and in some rounds ends with a stop.
 happenings: st.SearchStrategy[list[Happening]] = st.builds(
     lambda way, courses, stop: [*way, *itertools.chain.from_iterable(courses), *stop],
-    st.integers(0, 14).map(lambda steps: [Honestly("go on", step) for step in range(steps)]),
+    st.integers(0, 14).map(lambda steps: [Fitting(GO_ON, step) for step in range(steps)]),
     courses,
     st.one_of(st.just([]), st.just([]), st.lists(facts[Stopped], max_size=1)),
 )
@@ -153,64 +220,3 @@ plans = st.builds(
     pipelined=st.booleans(),
 )
 pools = st.one_of(st.just({}), st.dictionaries(client, owners, min_size=3, max_size=6))
-
-
-def honest_event(honest: Honestly, round_: Round) -> Event:
-    """Say what would come next of one that does its duty; nothing if nobody has this duty."""
-    goes_on = NEXT.get((round_.phase, round_.closing), "")
-    options = honest_events(goes_on if honest.what == "go on" else honest.what, round_)
-    return options[honest.pick % len(options)] if options else Ticked()
-
-
-def honest_events(what: str, round_: Round) -> Sequence[Event]:  # noqa: C901, PLR0912 - a table
-    """List what could come of this kind, as the round stands now."""
-    claims = [(claim.owner, c, claim.standing) for c, claim in round_.claims.items()]
-    pending = [(owner, c) for owner, c, standing in claims if standing is Standing.PENDING]
-    match what:
-        case "check in":
-            absent = [c for c in CLIENTS if c not in {*round_.claims, *round_.waiting}]
-            return [CheckedIn(owner, (c,)) for c in absent for owner in (NORTH, SOUTH)]
-        case "configured":
-            return [Configured(owner, ROUND_ID, (c,)) for owner, c in pending]
-        case "fold":
-            return [folded(owner, c) for owner, c in pending]
-        case "leave":
-            return [ClientsLeft(owner, (c,)) for owner, c in pending]
-        case "return":
-            away = [(owner, c) for owner, c, standing in claims if standing is Standing.AWAY]
-            return [ClientsReturned(owner, ROUND_ID, (c,)) for owner, c in away]
-        case "come back":
-            return [CheckedIn(owner, (c,)) for owner, c, _ in claims]
-        case "move":
-            return [
-                CheckedIn(owner, (c,))
-                for claimed_by, c, _ in claims
-                for owner in (NORTH, SOUTH, EAST)
-                if owner != claimed_by
-            ]
-        case "selector leaves":
-            return [gone(o) for o in round_.duties for gone in (SelectorLeft, SelectorDetached)]
-        case "selector returns":
-            return [SelectorAttached(owner) for owner in round_.duties]
-        case "selector restarts":
-            return [SelectorAttached(NORTH_RESTARTED)]
-        case "partial" if round_.closing is not Closing.SEALING:
-            return []
-        case "partial" | "drain":
-            owing = [owner for owner, duty in round_.duties.items() if duty.owing]
-            return [partial_of(round_, owner) for owner in owing]
-        case "written":
-            return [CheckpointWritten(ROUND_ID)]
-        case "finished":
-            return [CommitFinished(ROUND_ID)]
-    return []
-
-
-def partial_of(round_: Round, owner: Owner) -> PartialSubmitted:
-    """Build what a selector hands in that folded what it said."""
-    done = [
-        client_id
-        for client_id, claim in round_.claims.items()
-        if claim.owner == owner and claim.standing is Standing.FOLDED
-    ]
-    return PartialSubmitted(owner, ROUND_ID, a_reference(*done))

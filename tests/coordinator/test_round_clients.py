@@ -538,6 +538,19 @@ def test_pipelined_finisher_waits_elsewhere_as_its_selector_becomes_void_it_repo
     assert not round_.waiting
 
 
+def test_pipelined_waiting_client_is_declined_it_waits_no_more() -> None:
+    """A client is declined or waits, never both."""
+    round_ = a_round_in(Phase.REPORTING, clients={NORTH: ("ann",), SOUTH: ("ben",)}, pipelined=True)
+
+    round_, waits = play(round_, folded(NORTH, "ann"), CheckedIn(NORTH, ("ann",)))
+    round_, _ = play(round_, SelectorDetached(SOUTH), partial(NORTH, failure="file-missing"))
+    round_, at_void = play(round_, CheckedIn(NORTH, ("ann",)))
+
+    assert waits == []
+    assert at_void == [declined(NORTH, "ann", "claimed-elsewhere")]
+    assert not round_.waiting
+
+
 @pytest.mark.parametrize("standing", list(JUDGED))
 def test_pipelined_client_with_a_verdict_waits_as_its_selector_becomes_void_it_waits_on(
     standing: Standing,
@@ -650,6 +663,29 @@ def test_return_is_of_another_round_selector_or_client_it_changes_nothing(
     round_, _ = play(a_round_in(Phase.REPORTING), ClientsLeft(NORTH, ("ann",)))
 
     assert play(round_, returned) == (round_, [])
+
+
+def test_client_that_is_not_away_is_said_to_have_returned_it_stands_where_it_stood() -> None:
+    """A selector's hello names all whom it holds; to be held undoes neither fold nor verdict."""
+    clients = {NORTH: ("ann", "ben", "cat", "dan")}
+    round_ = a_round_in(Phase.REPORTING, clients=clients, min_reports=1)
+
+    round_, _ = play(round_, ClientsLeft(NORTH, ("ann",)))
+    round_, _ = play(
+        round_,
+        folded(NORTH, "ben"),
+        ReportRejected(NORTH, ROUND_ID, "cat", "not-finite"),
+        after_s=RETURN_S,
+    )
+    returned = ClientsReturned(NORTH, ROUND_ID, ("ann", "ben", "cat", "dan"))
+
+    assert play(round_, returned, after_s=RETURN_S) == (round_, [])
+    assert standings(round_) == {
+        "ann": Standing.LOST,
+        "ben": Standing.FOLDED,
+        "cat": Standing.REJECTED,
+        "dan": Standing.PENDING,
+    }
 
 
 def test_stream_of_a_folded_client_ends_it_stays_folded() -> None:
