@@ -20,7 +20,7 @@ MODEL_BYTES_MAX = 16 << 30
 class Source(Protocol):
     """Where artifacts come from."""
 
-    def __call__(self, sha256: bytes, offset: int) -> AsyncIterator[pb.Chunk]:
+    def __call__(self, sha256: bytes, offset: int, /) -> AsyncIterator[pb.Chunk]:
         """Stream an artifact's bytes from an offset on."""
 
 

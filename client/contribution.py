@@ -20,7 +20,7 @@ from client.trainer import (
     TrainingTask,
 )
 from client.update import Update, fit, frames
-from federation.errors import PeerError, SettingsError
+from federation.errors import PeerError
 from federation.plan import RetryWindow
 from federation.runtime import wire
 from federation.runtime.telemetry import get_logger
@@ -66,24 +66,20 @@ class Contributor:
         """Fetch, train and report; return when to come back.
 
         Raises:
-            SettingsError: The trainer cannot work with what the operator gave.
-            PeerError: What is to be fetched cannot be.
+            SettingsError: The trainer cannot work with what the operator gave; it is still to be
+                withdrawn.
         """
-        if self._update is None or self._update.round_id != configured.round_id:
-            self._update = None
-            try:
-                self._update = await self._train(configured, stop_training)
-            except SettingsError:
-                await self.withdraw("trainer-failed")
-                raise
-            except (TrainerFailed, TrainingStopped) as error:
-                self._log.error("trainer failed", exc_info=error.__cause__ or error)
-                return await self._fail("trainer-failed")
         try:
+            if self._update is None or self._update.round_id != configured.round_id:
+                self._update = None
+                self._update = await self._train(configured, stop_training)
             window = await self._report(self._update)
+        except (TrainerFailed, TrainingStopped) as error:
+            self._log.error("trainer failed", exc_info=error.__cause__ or error)
+            return await self._fail("trainer-failed")
         except PeerError as error:
-            self._log.error("report refused", reason=error.reason, detail=error.detail)
-            return await self._fail("report-refused")
+            self._log.error("round given up", reason=error.reason, detail=error.detail)
+            return await self._fail(error.reason)
         self.failures = 0
         return window
 

@@ -14,12 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.trainer import Trainer, TrainingResult, TrainingTask
-from federation.errors import SettingsError
+from federation.errors import SettingsError, StoreError
 from federation.runtime import keras_weights
 from federation.runtime.keras_weights import Model
 
 _VALUE = "(for the built-in Keras trainer)"
 """Stands for the setting's value in errors: the trainer was given arrays, not their name."""
+
+_FINAL = {
+    "unusable-model": "",
+    "unregistered-class": (
+        "; give a --trainer of your own from such a module, which may return a "
+        "headwater.KerasTrainer"
+    ),
+}
+"""Reasons for which a model cannot be loaded by anybody's retry, and what else to say of them."""
 
 
 class KerasTrainer(Trainer):
@@ -52,8 +61,9 @@ class KerasTrainer(Trainer):
 
         Raises:
             PeerError: ``weights`` are not those of the model.
-            SettingsError: The federation has no Keras model, or one that doesn't go with ``y``.
-            StoreError: The model's file cannot be loaded.
+            SettingsError: The federation has no Keras model, or one that Keras cannot load, or
+                that doesn't go with ``x`` and ``y``.
+            StoreError: The model's file cannot be read.
             TrainingStopped: ``task.stop`` was set, looked at before each batch.
         """
         task.raise_if_stopped()
@@ -83,15 +93,15 @@ class KerasTrainer(Trainer):
         """Load and compile a ``.h5`` file, unless it is the one that is loaded.
 
         Raises:
-            StoreError: Keras cannot load it.
-            SettingsError: It doesn't go with ``y``.
+            StoreError: The file cannot be read.
+            SettingsError: Keras cannot load it, or it doesn't go with ``x`` and ``y``.
         """
         stat = model_path.stat()
         asked = (model_path, stat.st_mtime_ns, stat.st_size)
         if self._loaded == asked:
             return
         keras = import_keras()
-        model = keras_weights.load_model(model_path)
+        model = _load_model(model_path)
         loss, metrics = _losses(keras, model, self._y)
         # Once a model: compiling and tracing cost most of a second, the learning rate is assigned.
         model.compile(keras.optimizers.SGD(), loss=loss, metrics=metrics)
@@ -120,6 +130,24 @@ class KerasTrainer(Trainer):
             for name, value in metrics.items():
                 sums[name] = sums.get(name, 0.0) + len(batch) * float(value)
         return {name: total / len(order) for name, total in sums.items()}
+
+
+def _load_model(path: Path) -> Model:
+    """Load a model that can be trained on one ``x``; what is refused is refused each round."""
+    try:
+        model = keras_weights.load_model(path)
+    except StoreError as error:
+        if error.reason not in _FINAL:
+            raise
+        expected = f"{error.detail}{_FINAL[error.reason]}"
+        raise SettingsError("data", _VALUE, expected, reason=error.reason) from error
+    if len(model.inputs) != 1:
+        expected = (
+            f"the model has {len(model.inputs)} inputs, and the data are one x: "
+            "give a --trainer of your own"
+        )
+        raise SettingsError("data", _VALUE, expected, reason="unsupported-model")
+    return model
 
 
 def _losses(keras: Any, model: Model, y: NDArray[Any]) -> tuple[Any, list[Any]]:

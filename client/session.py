@@ -22,7 +22,7 @@ from client.contribution import Contributor
 from client.place import Place, Seat, give_up_if_final, why_failed
 from client.selectors import BACKOFF_MAX_S, BACKOFF_MIN_S, Selectors
 from client.trainer import Trainer, TrainerThread
-from federation.errors import FederationError, PeerError
+from federation.errors import FederationError, PeerError, SettingsError
 from federation.plan import RetryWindow
 from federation.runtime import wire
 from federation.runtime.telemetry import get_logger
@@ -86,6 +86,7 @@ class ClientSession:
 
     Attributes:
         stop: Set when the client ends.
+        wrong_setting: What the trainer cannot work with, which ends the client.
     """
 
     def __init__(  # noqa: PLR0913 - most have a default
@@ -102,6 +103,7 @@ class ClientSession:
     ) -> None:
         self.client_id = client_id
         self.stop = threading.Event()
+        self.wrong_setting: SettingsError | None = None
         self._selectors = Selectors(selectors, keepalive_s, keepalive_timeout_s)
         self._rounds = rounds
         self._draw = draw
@@ -119,7 +121,11 @@ class ClientSession:
     # -- The whole ------------------------------------------------------------------------------
 
     async def run(self) -> SessionResult:
-        """Take part until told to stop, the session is over, or ``rounds`` are accepted."""
+        """Take part until told to stop, the session is over, or ``rounds`` are accepted.
+
+        Raises:
+            SettingsError: The trainer cannot work with what the operator gave.
+        """
         try:
             while self._rounds is None or self.accepted < self._rounds:
                 window = await self._take_part()
@@ -141,10 +147,13 @@ class ClientSession:
     async def bow_out(self) -> None:
         """Tell the selector that this client ends, if it takes part in a round; never raises."""
         self.stop.set()
+        await self._say_goodbye("client-stopped")
+
+    async def _say_goodbye(self, reason: str) -> None:
         if self._place.seat is not None:
             with contextlib.suppress(grpc.aio.AioRpcError, PeerError, TimeoutError):
                 async with asyncio.timeout(GOODBYE_TIMEOUT_S):
-                    await self._contributor.withdraw("client-stopped")
+                    await self._contributor.withdraw(reason)
 
     async def _take_part(self) -> RetryWindow:
         """Check in once, and serve the round that this leads to."""
@@ -182,6 +191,11 @@ class ClientSession:
                 return contributing.result()
             holding.result()
             raise AssertionError("a held stream ends with an exception")
+        except SettingsError as error:
+            # Kept before the goodbye, which may end the round and with it all that awaits us.
+            self.wrong_setting = error
+            await self._say_goodbye("trainer-failed")
+            raise
         finally:
             stop_training.set()
             if not self.stop.is_set():
@@ -194,7 +208,7 @@ class ClientSession:
 
     async def _wait_for_round(self) -> tuple[Any, pb.Configured | None]:
         """Be held until configured; None after a failure, to try again."""
-        call = self._selectors.stub.CheckIn(self._check_in_request())
+        call = self._check_in()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 event = await call.read()
@@ -248,6 +262,7 @@ class ClientSession:
                     window = wire.retry_window_from_wire(event.declined.retry_window)
                     await self._pause(window.delay_min_s, window.delay_max_s)
                     self._selectors.next()
+                    call = self._check_in()
                 case "declined":
                     raise _dismissed(event.declined)
                 case "aborted":
@@ -260,7 +275,7 @@ class ClientSession:
                     if time.monotonic() > until_s:
                         raise _Dismissed("round-over", RetryWindow(BACKOFF_MIN_S, BACKOFF_MAX_S))
                     await self._pause_after_failure()
-                    call = self._selectors.stub.CheckIn(self._check_in_request())
+                    call = self._check_in()
 
     def _take_seat(self, configured: pb.Configured) -> None:
         self._session_id = configured.session_id
@@ -275,12 +290,13 @@ class ClientSession:
         pause_s = self._selectors.failed()
         await self._pause(pause_s / 2, pause_s)
 
-    def _check_in_request(self) -> pb.CheckInRequest:
-        return pb.CheckInRequest(
+    def _check_in(self) -> Any:
+        request = pb.CheckInRequest(
             protocol_version=wire.PROTOCOL_VERSION,
             client_id=self.client_id,
             session_id=self._session_id,
         )
+        return self._selectors.stub.CheckIn(request)
 
 
 class _NextRound(Exception):

@@ -17,6 +17,8 @@ Source: keras/src/legacy/saving/legacy_h5_format.py of Keras 3.15.
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
@@ -39,6 +41,19 @@ Variable: TypeAlias = Any
 _TOP_LEVEL = "top_level_model_weights"
 _KERAS_2_SUFFIX = ":0"
 
+_UNKNOWN_NAME = re.compile(
+    r"Unknown \w+: '([^']+)'"
+    r"|Could not locate (?:class|function) '([^']+)'"
+    r"|Cannot deserialize object of type `([^`]+)`"
+)
+"""How Keras says that it does not know a class or a function."""
+
+_LAMBDA_SIGNS = ("safe_mode=False", "identifier: {'value': [")
+"""What Keras says of a Lambda layer, and of a lambda as an activation."""
+
+_SAID_MAX = 300
+"""Letters of Keras' own words that are passed on; with the whole configuration they are pages."""
+
 
 class WeightsMismatch(PeerError):
     """A set of tensors is not the set that a model has."""
@@ -49,11 +64,16 @@ class WeightsMismatch(PeerError):
 def load_model(path: Path) -> Model:
     """Load the architecture and weights of a ``.h5`` file, and nothing that could run code.
 
+    Classes and functions that are not Keras' own are found if a module that was imported before
+    registered them with ``@keras.saving.register_keras_serializable()``.
+
     Keras reads a private copy: while it has a file open, HDF5 refuses to open the same file as the
     guard does, elsewhere in the process (Keras locks files, the guard does not).
 
     Raises:
-        StoreError: The file is none that Keras can load safely; a Lambda layer, for one, is code.
+        StoreError: The file is none that Keras can load safely (``unusable-model``; a Lambda
+            layer, for one, is code), or needs a class that nothing registered
+            (``unregistered-class``).
     """
     if path.suffix != ".h5":
         # The name decides Keras' parser, and only the one for .h5 is meant for foreign files here.
@@ -67,8 +87,7 @@ def load_model(path: Path) -> Model:
         try:
             return keras.models.load_model(copy, compile=False, safe_mode=True)
         except Exception as error:
-            detail = f"Keras cannot load {path}: {type(error).__name__}: {error}"
-            raise StoreError(detail, reason="unusable-model") from error
+            raise _unusable(path, copy, error) from error
 
 
 def get_weights(model: Model, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
@@ -125,6 +144,38 @@ def variables_by_name(model: Model, names: Collection[str] | None = None) -> dic
         for group, variables in groups.items()
         for path, variable in _matched(group, variables, paths[group]).items()
     }
+
+
+def _unusable(path: Path, copy: Path, error: Exception) -> StoreError:
+    """Say in a sentence why Keras cannot load a model, and what to do about it."""
+    said = f"{type(error).__name__}: {error}"
+    if any(sign in said for sign in _LAMBDA_SIGNS):
+        return StoreError(
+            f"{path} has a Lambda layer or another lambda in it, which is code, and code that "
+            "comes in a file is not run here: put a layer class with a name in its place",
+            reason="unusable-model",
+        )
+    if found := _UNKNOWN_NAME.search(said):
+        name = found[found.lastindex or 0]
+        if name == _class_of_model(copy):
+            return StoreError(
+                f"{path} is a model of the class {name!a}, which a .h5 file cannot give back: "
+                "build it as a Sequential or functional model",
+                reason="unusable-model",
+            )
+        return StoreError(
+            f"{path} needs {name!a}, which is not Keras' own: it must be registered with "
+            "@keras.saving.register_keras_serializable() by a module that is imported before",
+            reason="unregistered-class",
+        )
+    words = " ".join(said.rpartition("Exception encountered: ")[2].split())[:_SAID_MAX]
+    return StoreError(f"Keras cannot load {path}: {words}", reason="unusable-model")
+
+
+def _class_of_model(path: Path) -> str:
+    with open_checked(path) as file:
+        config = json.loads(file.attrs.get("model_config", "{}"))
+    return str(config.get("class_name", ""))
 
 
 def _groups(model: Model) -> Iterator[tuple[str, list[Variable]]]:

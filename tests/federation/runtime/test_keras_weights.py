@@ -19,6 +19,12 @@ from federation.runtime.keras_weights import (
     set_weights,
     variables_by_name,
 )
+from tests.keras_models import (
+    MODELS,
+    dense,
+    nested_with_frozen_layer,
+    one_layer_in_two_places,
+)
 
 # Keras' own, while it saves a model.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -31,103 +37,7 @@ def _keras() -> Any:
     return pytest.importorskip("keras")
 
 
-def _dense(keras: Any) -> Any:
-    layers = keras.layers
-    return keras.Sequential(
-        [layers.Input((3,)), layers.Dense(4, name="p"), layers.Dense(4, name="q")], name="m"
-    )
-
-
-def _convolution_with_batch_normalization(keras: Any) -> Any:
-    layers = keras.layers
-    return keras.Sequential(
-        [
-            layers.Input((6, 6, 1)),
-            layers.Conv2D(2, 3),
-            layers.BatchNormalization(),
-            layers.Dropout(0.5),
-            layers.Flatten(),
-            layers.Dense(2),
-        ]
-    )
-
-
-def _embedding_with_lstm(keras: Any) -> Any:
-    layers = keras.layers
-    return keras.Sequential(
-        [layers.Input((5,)), layers.Embedding(7, 3), layers.LSTM(4), layers.Dense(2)]
-    )
-
-
-def _nested_with_frozen_layer(keras: Any) -> Any:
-    layers = keras.layers
-    inner = keras.Sequential(
-        [layers.Input((4,)), layers.Dense(4, name="a"), layers.Dense(4, name="b")], name="inner"
-    )
-    inner.get_layer("a").trainable = False
-    entry = layers.Input((4,))
-    return keras.Model(entry, layers.Dense(4, name="a")(inner(entry)), name="outer")
-
-
-def _several_inputs_and_a_shared_layer(keras: Any) -> Any:
-    layers = keras.layers
-    left, right = layers.Input((4,), name="left"), layers.Input((4,), name="right")
-    shared = layers.Dense(3, name="shared")
-    joined = layers.Concatenate()([shared(left), shared(right)])
-    return keras.Model([left, right], layers.Dense(1)(joined))
-
-
-def _one_layer_in_two_places(keras: Any) -> Any:
-    layers = keras.layers
-    inner = keras.Sequential([layers.Input((4,)), layers.Dense(4, name="a")], name="inner")
-    entry = layers.Input((4,))
-    return keras.Model(entry, inner.get_layer("a")(inner(entry)))
-
-
-def _mixed_precision(keras: Any) -> Any:
-    layers = keras.layers
-    return keras.Sequential(
-        [
-            layers.Input((8,)),
-            layers.Dense(4, dtype="mixed_float16"),
-            layers.BatchNormalization(dtype="mixed_float16"),
-            layers.Dense(3, dtype="float16"),
-            layers.Dense(2),
-        ]
-    )
-
-
-def _wrapped_layers(keras: Any) -> Any:
-    layers = keras.layers
-    return keras.Sequential(
-        [
-            layers.Input((5, 3)),
-            layers.Bidirectional(layers.LSTM(4, return_sequences=True)),
-            layers.RNN([layers.LSTMCell(4), layers.LSTMCell(4)], return_sequences=True),
-            layers.TimeDistributed(layers.Dense(3)),
-            layers.Flatten(),
-            layers.SpectralNormalization(layers.Dense(2)),
-        ]
-    )
-
-
-def _adapted_normalization(keras: Any) -> Any:
-    layer = keras.layers.Normalization()
-    layer.adapt(np.arange(12.0, dtype=np.float32).reshape(4, 3))
-    return keras.Sequential([keras.layers.Input((3,)), layer, keras.layers.Dense(2)])
-
-
-MODELS = [
-    _dense,
-    _convolution_with_batch_normalization,
-    _embedding_with_lstm,
-    _nested_with_frozen_layer,
-    _several_inputs_and_a_shared_layer,
-    _mixed_precision,
-    _wrapped_layers,
-    _adapted_normalization,
-]
-every_model = pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__.strip("_"))
+every_model = pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
 
 
 def _in_file(path: Path) -> Weights:
@@ -189,7 +99,7 @@ def test_loaded_model_takes_and_gives_tensors_by_the_names_in_the_file(
 
 def test_layer_in_two_places_goes_by_both_names(keras: Any, tmp_path: Path) -> None:
     """Keras writes such a layer twice, so the federation has each of its tensors twice."""
-    model = _one_layer_in_two_places(keras)
+    model = one_layer_in_two_places(keras)
     model.save(tmp_path / "model.h5")
 
     assert _same(get_weights(model), _in_file(tmp_path / "model.h5"))
@@ -203,7 +113,7 @@ def test_layer_in_two_places_goes_by_both_names(keras: Any, tmp_path: Path) -> N
 
 def test_file_agrees_with_what_the_servers_read_of_it(keras: Any, tmp_path: Path) -> None:
     """Clients, who see Keras, and servers, who see HDF5, use the same names."""
-    model = _nested_with_frozen_layer(keras)
+    model = nested_with_frozen_layer(keras)
     model.save(tmp_path / "model.h5")
 
     assert _same(get_weights(model), read_weights(tmp_path / "model.h5"))
@@ -211,7 +121,7 @@ def test_file_agrees_with_what_the_servers_read_of_it(keras: Any, tmp_path: Path
 
 def test_freezing_a_layer_after_loading_swaps_no_tensors(keras: Any, tmp_path: Path) -> None:
     """The order of ``model.weights`` changes, and the tensors' shapes would not tell."""
-    _nested_with_frozen_layer(keras).save(tmp_path / "model.h5")
+    nested_with_frozen_layer(keras).save(tmp_path / "model.h5")
     model = load_model(tmp_path / "model.h5")
     counted = _counted(_in_file(tmp_path / "model.h5"))
 
@@ -227,7 +137,7 @@ def test_freezing_a_layer_after_loading_swaps_no_tensors(keras: Any, tmp_path: P
 
 def test_order_of_the_tensors_does_not_matter(keras: Any) -> None:
     """Matching is by name, so a mapping in any order will do."""
-    model = _dense(keras)
+    model = dense(keras)
     counted = _counted(get_weights(model))
 
     set_weights(model, dict(reversed(counted.items())))
@@ -237,7 +147,7 @@ def test_order_of_the_tensors_does_not_matter(keras: Any) -> None:
 
 def test_names_with_the_suffix_of_keras_2_are_matched(keras: Any) -> None:
     """Keras 2 wrote ``p/p/kernel:0``."""
-    model = _dense(keras)
+    model = dense(keras)
 
     names = ["p/p/kernel:0", "p/p/bias:0", "q/q/kernel:0", "q/q/bias:0"]
 
@@ -251,7 +161,7 @@ def test_names_with_the_suffix_of_keras_2_are_matched(keras: Any) -> None:
 
 def test_weights_that_were_handed_out_do_not_change_with_the_model(keras: Any) -> None:
     """An update is sent while the model may train on."""
-    model = _dense(keras)
+    model = dense(keras)
     before = get_weights(model)
     kept = {name: array.copy() for name, array in before.items()}
 
@@ -276,7 +186,7 @@ def test_tensors_that_are_not_the_model_s_are_refused_and_change_nothing(
     keras: Any, change: dict[str, NDArray[Any] | None], said: str
 ) -> None:
     """Check, then mutate: all tensors are set or none."""
-    model = _dense(keras)
+    model = dense(keras)
     before = get_weights(model)
     changed: dict[str, NDArray[Any] | None] = {**_counted(before), **change}
     given = {name: array for name, array in changed.items() if array is not None}
@@ -321,7 +231,7 @@ def test_model_with_code_in_it_is_refused(keras: Any, tmp_path: Path) -> None:
 
 def test_model_is_loaded_while_others_read_the_same_file(keras: Any, tmp_path: Path) -> None:
     """Many clients of one process share a model; Keras and the guard open files differently."""
-    _dense(keras).save(tmp_path / "model.h5")
+    dense(keras).save(tmp_path / "model.h5")
 
     with open_checked(tmp_path / "model.h5") as file:
         model = load_model(tmp_path / "model.h5")

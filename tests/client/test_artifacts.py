@@ -1,0 +1,202 @@
+"""What a client fetches: each artifact once, verified, and on from where it was cut."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from client import artifacts as module
+from client.artifacts import Artifacts
+from federation.errors import PeerError, TransferError
+from federation.v1 import participation_pb2 as pb
+from tests.raw_client import sha256
+
+DATA = bytes(range(256)) * 16
+CHUNK_BYTES = 1000
+
+
+class Library:
+    """Serves bytes, as a selector does, with what a test wants to go wrong."""
+
+    def __init__(self, data: bytes = DATA) -> None:
+        self.data = data
+        self.asked: list[int] = []
+        self.cut_after: int | None = None
+        self.shift = 0
+
+    async def __call__(self, digest: bytes, offset: int) -> AsyncIterator[pb.Chunk]:
+        self.asked.append(offset)
+        for number, start in enumerate(range(offset, len(self.data), CHUNK_BYTES)):
+            if number == self.cut_after:
+                self.cut_after = None
+                raise ConnectionError("cut by the test")
+            data = self.data[start : start + CHUNK_BYTES]
+            yield pb.Chunk(offset=start + self.shift, data=data)
+
+
+def an_artifact(data: bytes = DATA, **changes: Any) -> pb.Artifact:
+    """What a configuration says of it."""
+    artifact = pb.Artifact(sha256=sha256(data), size_bytes=len(data))
+    for name, value in changes.items():
+        setattr(artifact, name, value)
+    return artifact
+
+
+@pytest.fixture
+def artifacts() -> Iterator[Artifacts]:
+    """Those of one client."""
+    artifacts = Artifacts()
+    yield artifacts
+    artifacts.close()
+
+
+async def test_checkpoint_is_fetched_once(artifacts: Artifacts) -> None:
+    """Skipped when the digest is here."""
+    library = Library()
+
+    first = await artifacts.checkpoint(an_artifact(), library)
+    second = await artifacts.checkpoint(an_artifact(), library)
+
+    assert first == DATA
+    assert second is first
+    assert library.asked == [0]
+
+
+async def test_next_checkpoint_replaces_the_one_before(artifacts: Artifacts) -> None:
+    """Memory holds one."""
+    other = DATA[::-1]
+    await artifacts.checkpoint(an_artifact(), Library())
+
+    fetched = await artifacts.checkpoint(an_artifact(other), Library(other))
+    library = Library()
+    await artifacts.checkpoint(an_artifact(), library)
+
+    assert fetched == other
+    assert library.asked == [0]
+
+
+async def test_empty_artifact_is_fetched(artifacts: Artifacts) -> None:
+    """No chunk at all is right for no bytes."""
+    assert await artifacts.checkpoint(an_artifact(b""), Library(b"")) == b""
+
+
+async def test_cut_fetch_goes_on_where_it_ended(artifacts: Artifacts) -> None:
+    """What arrived is kept for the next try, at whichever selector."""
+    library = Library()
+    library.cut_after = 2
+    with pytest.raises(ConnectionError):
+        await artifacts.checkpoint(an_artifact(), library)
+
+    fetched = await artifacts.checkpoint(an_artifact(), library)
+
+    assert fetched == DATA
+    assert library.asked == [0, 2 * CHUNK_BYTES]
+
+
+async def test_fetch_of_another_artifact_after_a_cut_starts_at_its_beginning(
+    artifacts: Artifacts,
+) -> None:
+    """The bytes of one are of no use for the other."""
+    library = Library()
+    library.cut_after = 2
+    with pytest.raises(ConnectionError):
+        await artifacts.checkpoint(an_artifact(), library)
+    other = Library(DATA[::-1])
+
+    fetched = await artifacts.checkpoint(an_artifact(other.data), other)
+
+    assert fetched == other.data
+    assert other.asked == [0]
+
+
+async def test_same_digest_of_another_size_starts_over(artifacts: Artifacts) -> None:
+    """One of the two was wrong about it."""
+    library = Library()
+    library.cut_after = 2
+    with pytest.raises(ConnectionError):
+        await artifacts.checkpoint(an_artifact(size_bytes=len(DATA) + 1), library)
+
+    fetched = await artifacts.checkpoint(an_artifact(), library)
+
+    assert fetched == DATA
+    assert library.asked == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("served", "reason"),
+    [
+        (DATA[:-1] + b"\x00", "wrong-digest"),
+        (DATA[:-1], "truncated"),
+        (b"", "truncated"),
+        (DATA + b"\x00", "more-bytes-than-declared"),
+    ],
+)
+async def test_other_bytes_than_declared_are_refused(
+    artifacts: Artifacts, served: bytes, reason: str
+) -> None:
+    """And a later try with the right ones succeeds."""
+    with pytest.raises(TransferError) as refused:
+        await artifacts.checkpoint(an_artifact(), Library(served))
+
+    assert refused.value.reason == reason
+    assert await artifacts.checkpoint(an_artifact(), Library()) == DATA
+
+
+async def test_chunk_out_of_order_is_refused(artifacts: Artifacts) -> None:
+    """Its offset says where it belongs."""
+    library = Library()
+    library.shift = 1
+
+    with pytest.raises(TransferError) as refused:
+        await artifacts.checkpoint(an_artifact(), library)
+
+    assert refused.value.reason == "chunk-out-of-order"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"size_bytes": module.MODEL_BYTES_MAX + 1}, {"sha256": b"short"}, {"sha256": b""}],
+)
+async def test_description_that_cannot_be_is_refused_before_the_fetch(
+    artifacts: Artifacts, changes: dict[str, Any]
+) -> None:
+    """No memory is made for it."""
+    library = Library()
+
+    with pytest.raises(PeerError) as refused:
+        await artifacts.checkpoint(an_artifact(**changes), library)
+
+    assert refused.value.reason == "artifact-refused"
+    assert library.asked == []
+
+
+async def test_model_is_a_file_that_keras_takes_for_one(artifacts: Artifacts) -> None:
+    """Keras chooses its parser by the name; the digest names it, nothing of a peer's does."""
+    library = Library()
+
+    path = await artifacts.model(an_artifact(), library)
+    again = await artifacts.model(an_artifact(), library)
+
+    assert path == again
+    assert path.name == f"{sha256(DATA).hex()}.h5"
+    assert path.read_bytes() == DATA
+    assert library.asked == [0]
+
+
+async def test_model_that_could_not_be_fetched_leaves_no_file(artifacts: Artifacts) -> None:
+    """A half one would be taken for whole later."""
+    with pytest.raises(TransferError):
+        await artifacts.model(an_artifact(), Library(DATA[:-1]))
+
+    assert (await artifacts.model(an_artifact(), Library())).read_bytes() == DATA
+
+
+async def test_files_go_with_the_client(artifacts: Artifacts) -> None:
+    """Nothing is left on a user's disk."""
+    path = await artifacts.model(an_artifact(), Library())
+
+    artifacts.close()
+
+    assert not path.parent.exists()
