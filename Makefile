@@ -22,7 +22,7 @@ PYTHON ?= $(shell for python in python3.12 python3.11 python3.13 python3 python;
 EXTRAS ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' '-')),client-cpu,client),dev
 ARGS ?=
 
-.PHONY: help setup proto proto-check check test demo digits-model
+.PHONY: help setup proto proto-check check test demo bench digits-model
 
 help: ## List these words
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -69,6 +69,9 @@ test: setup ## Run all tests; ARGS="-k name" for some
 
 demo: setup ## Run a whole federation on this machine; ARGS="--rounds 3" for a short one
 	$(BIN)/headwater demo $(ARGS)
+
+bench: setup ## Measure rounds next to the floor; ARGS="--cases 10x100" for others
+	$(BIN)/python -m benchmarks.round $(ARGS)
 
 digits-model: setup ## Make the built-in model, headwater/digits.h5
 	$(BIN)/python -m headwater.digits_model

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from google.protobuf.json_format import MessageToDict
 
 from client.settings import ClientSettings
 from coordinator.settings import CoordinatorSettings
-from federation.errors import FederationError, SettingsError
 from federation.runtime.settings_command import add_settings_command
 from federation.runtime.version import VERSION
+from headwater import checkpoint_verbs, session_verbs
 from headwater.demo_settings import DemoSettings
+from headwater.verbs import (
+    DEFAULT_COORDINATOR,
+    CoordinatorOption,
+    JsonOption,
+    SharedDataOption,
+    errors_said,
+    facts_of,
+    print_json,
+)
 from selector.settings import SelectorSettings
 
 app = typer.Typer(
@@ -29,17 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-CoordinatorOption = Annotated[
-    str,
-    typer.Option(
-        "--coordinator",
-        metavar="HOST:PORT",
-        envvar="HEADWATER_COORDINATOR",
-        help="HOST:PORT of the coordinator.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _run_demo(settings: DemoSettings) -> int:
@@ -70,19 +63,12 @@ add_settings_command(app, DemoSettings, _run_demo)
 
 
 @app.command(
-    help="Lay out a shared directory: the model and the weights that training starts from.",
+    help="Lay out a shared directory, made if it is missing: the model and the weights that "
+    "training starts from.",
     epilog="Example: headwater init --shared-data ./shared_data --model mine.h5",
 )
 def init(
-    shared_data: Annotated[
-        Path,
-        typer.Option(
-            "--shared-data",
-            metavar="DIR",
-            envvar="HEADWATER_SHARED_DATA",
-            help="Made if it is missing.",
-        ),
-    ] = Path("shared_data"),
+    shared_data: SharedDataOption = Path("shared_data"),
     model: Annotated[
         Path | None,
         typer.Option("--model", metavar="FILE.h5", help="A Keras model, saved with model.save."),
@@ -102,7 +88,7 @@ def init(
     from federation.runtime.initialise import initialise
     from headwater.local import BUILTIN
 
-    with _errors_said("init"):
+    with errors_said("init"):
         initialise(shared_data, model=model, arrays=arrays, builtin=BUILTIN, force=force)
     what = model or arrays or "the built-in digits model"
     print(f"{shared_data} is ready: training starts from {what}")
@@ -115,38 +101,41 @@ add_settings_command(app, ClientSettings, _run_client)
 
 @app.command(
     help="Say what a federation is doing.",
-    epilog="Example: headwater status --coordinator 127.0.0.1:50050 --json",
+    epilog="Example: headwater status --coordinator 127.0.0.1:50050 --watch",
 )
-def status(coordinator: CoordinatorOption = "127.0.0.1:50050", as_json: JsonOption = False) -> None:
-    """Print the coordinator's status."""
+def status(
+    coordinator: CoordinatorOption = DEFAULT_COORDINATOR,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Go on, as a live picture, or as lines off a terminal."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the coordinator's status, once or for as long as it changes."""
     from headwater.control import get_status
+    from headwater.views import watch_until_told
     from headwater.words import status_in_words
 
-    with _errors_said("status"):
+    if watch:
+        with errors_said("status"):
+            asyncio.run(watch_until_told(coordinator, as_json=as_json))
+        return
+    with errors_said("status"):
         answer = asyncio.run(get_status(coordinator))
     if as_json:
-        facts = MessageToDict(
-            answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-        )
-        print(json.dumps(facts, indent=2))
+        print_json(facts_of(answer))
     else:
         print("\n".join(status_in_words(answer)))
+
+
+app.add_typer(session_verbs.app, name="session")
+app.add_typer(checkpoint_verbs.app, name="checkpoint")
 
 
 @app.command(help="Print the version.", epilog="Example: headwater version")
 def version() -> None:
     """Print the version."""
     print(VERSION)
-
-
-@contextmanager
-def _errors_said(verb: str) -> Iterator[None]:
-    """End the command with one clear message: status 2 for a wrong setting, else 1."""
-    try:
-        yield
-    except FederationError as error:
-        print(f"{verb}: {error}", file=sys.stderr)
-        raise typer.Exit(2 if isinstance(error, SettingsError) else 1) from None
 
 
 def main() -> NoReturn:

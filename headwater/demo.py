@@ -8,9 +8,9 @@ import os
 import signal
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from client.keras_trainer import require_keras
 from federation.errors import SettingsError
@@ -25,7 +25,8 @@ from headwater.control import watch_status
 from headwater.demo_judge import DemoJudge
 from headwater.demo_settings import DemoSettings
 from headwater.local import BUILTIN, HOST
-from headwater.words import plural, round_in_words, stage_in_words
+from headwater.views import view_for
+from headwater.words import plural
 
 RETURN_S = 5.0
 """On one machine, who is gone for so long has died."""
@@ -60,9 +61,7 @@ class Demo:
         self._directory = SharedDirectory(self._folder)
         self._logs = self._folder / "logs"
         self._children = Children(self._logs)
-        self._began_s = time.monotonic()
-        self._stage = 0
-        self._said = ""
+        self._view = view_for(as_json=False)
         self._last_round = 0
         self._to_judge: asyncio.Queue[pb.RoundRecord] = asyncio.Queue()
 
@@ -71,22 +70,23 @@ class Demo:
         stop = self._stop_on_signals()
         self._initialise()
         self._logs.mkdir(exist_ok=True)
-        with _errors_to(self._logs / "demo.log"):
+        with _errors_to(self._logs / "demo.log"), self._view:
             running = asyncio.create_task(self._run())
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if running.done():
-                return running.result()
-            self._say("Stopping all processes …")
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-            return 130
+            if not running.done():
+                self._say("Stopping all processes …")
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+                return 130
+            running.result()
+        self._farewell()
+        return 0
 
-    async def _run(self) -> int:
+    async def _run(self) -> None:
         async with self._children as children:
             address = await self._start(children)
             await until_first(self._watch(address), self._mind(), self._judge())
-        return self._farewell()
 
     def _stop_on_signals(self) -> asyncio.Event:
         """Return an event that Ctrl-C and the like set; a second one kills every process at once.
@@ -179,15 +179,10 @@ class Demo:
     # -- Watching -------------------------------------------------------------------------------
 
     async def _watch(self, address: str) -> None:
-        """Print each stage, until the session is over and every round is judged."""
+        """Show each stage, until the session is over and every round is judged."""
         async with contextlib.aclosing(watch_status(address)) as statuses:
             async for status in statuses:
-                for stage in status.recent_stages:
-                    if stage.sequence > self._stage:
-                        self._stage = stage.sequence
-                        self._say_round(stage.round_number, stage_in_words(stage))
-                if status.HasField("round"):
-                    self._say_round(status.round.round_number, round_in_words(status.round))
+                self._view.show(status)
                 for record in status.recent_rounds:
                     if record.round_number > self._last_round:
                         self._last_round = record.round_number
@@ -196,20 +191,14 @@ class Demo:
                     break
         await self._to_judge.join()
 
-    def _say_round(self, round_number: int, words: str) -> None:
-        line = f"Round {round_number}  {words}"
-        if line != self._said:
-            self._said = line
-            self._say(line)
-
     async def _judge(self) -> None:
-        """Print how well each committed checkpoint knows the digits; runs until cancelled."""
+        """Show how well each committed checkpoint knows the digits; runs until cancelled."""
         judge = DemoJudge(self._directory)
         await judge.load()
         while True:
             record = await self._to_judge.get()
             if wire.outcome_from_wire(record.outcome) is Outcome.COMMITTED:
-                self._say(f"Round {record.round_number}  {await judge.result(record)}")
+                self._view.judged(record, await judge.metrics(record))
             self._to_judge.task_done()
 
     async def _mind(self) -> None:
@@ -232,24 +221,26 @@ class Demo:
                 task.cancel()
 
     async def _miss(self, gone: Child, left: list[Child]) -> Child | None:
-        """Say that a process is gone; a client is started again, since rounds wait for all."""
+        """Say that a process is gone, and return its successor if it gets one."""
         status = gone.process.returncode
         said = f"{gone.name} ended with status {status}; its log in {gone.log} ends:"
         said = f"{said}\n{gone.log_tail()}"
         starts = sum(child.name == gone.name for child in self._children.all)
-        if gone.module == "client" and status != WRONG_SETTING and starts < STARTS_MAX:
-            self._say(f"{said}\n{INDENT}It is started again")
-            return await self._children.start(gone.name, gone.module, gone.arguments)
-        if gone.module == "selector" and any(child.module == "selector" for child in left):
-            self._say(f"{said}\n{INDENT}The others go on")
-            return None
-        raise ChildFailed(said)
+        match after_loss(gone.module, status, starts, [child.module for child in left]):
+            case "start-again":
+                self._say(f"{said}\n{INDENT}It is started again")
+                return await self._children.start(gone.name, gone.module, gone.arguments)
+            case "go-on":
+                self._say(f"{said}\n{INDENT}The others go on")
+                return None
+            case "end":
+                raise ChildFailed(said)
 
     # -- Ending ---------------------------------------------------------------------------------
 
-    def _farewell(self) -> int:
+    def _farewell(self) -> None:
         checkpoint = self._directory.checkpoint
-        self._say(f"Done. The trained weights are in {checkpoint}")
+        print(f"Done. The trained weights are in {checkpoint}")
         print(
             "Load them with Keras:\n"
             "  import keras, shutil\n"
@@ -258,10 +249,27 @@ class Demo:
             "  model.load_weights('trained.h5')",
             flush=True,
         )
-        return 0
 
     def _say(self, text: str) -> None:
-        print(f"{time.monotonic() - self._began_s:6.1f} s  {text}", flush=True)
+        self._view.say(text)
+
+
+def after_loss(
+    module: str, status: int | None, starts: int, modules_left: Sequence[str]
+) -> Literal["start-again", "go-on", "end"]:
+    """Say what a demo does when one of its processes has ended by itself.
+
+    Args:
+        module: What it ran.
+        status: Its exit status, or minus the signal that ended it.
+        starts: How often a process of its name has been started.
+        modules_left: What those run that are still there.
+    """
+    if module == "client" and status != WRONG_SETTING and starts < STARTS_MAX:
+        return "start-again"  # rounds wait for all clients
+    if module == "selector" and "selector" in modules_left:
+        return "go-on"  # its clients know the others
+    return "end"
 
 
 def run(settings: DemoSettings) -> int:

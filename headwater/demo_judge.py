@@ -28,19 +28,11 @@ class DemoJudge:
         """Load TensorFlow, which takes seconds."""
         self._trainer = await self._thread.run(_trainer)
 
-    async def result(self, record: pb.RoundRecord) -> str:
-        """Say in words what a committed round achieved."""
-        assert self._trainer is not None, "result() before load()"
-        checkpoint = self._directory.history / f"round-{record.round_number:06d}" / "fl_checkpoint"
-        metrics = await self._thread.run(
-            _evaluated, self._trainer, self._directory.model, checkpoint
-        )
-        seconds = sum(s for phase, s in record.phase_seconds.items() if phase != "selection")
-        return (
-            f"Result: {metrics['accuracy']:.1%} of held-out digits right, "
-            f"loss {metrics['loss']:.3f} (in training {record.metrics['loss']:.3f}), "
-            f"{seconds:.1f} s from Configuration on"
-        )
+    async def metrics(self, record: pb.RoundRecord) -> dict[str, float]:
+        """Return the loss and accuracy of a committed round's checkpoint."""
+        assert self._trainer is not None, "metrics() before load()"
+        checkpoint = self._directory.past_checkpoint(record.round_number)
+        return await self._thread.run(_evaluated, self._trainer, self._directory.model, checkpoint)
 
 
 def _trainer() -> KerasTrainer:

@@ -133,7 +133,8 @@ class LocalFederation:
             One outcome a round, in order.
 
         Raises:
-            SettingsError: There are fewer trainers than ``min_reports``.
+            SettingsError: There are fewer trainers than ``min_reports``, or one of them cannot
+                work with this model.
             ClientsEnded: All clients ended before the rounds were done.
         """
         if len(trainers) < self.plan.min_reports:
@@ -157,6 +158,9 @@ class LocalFederation:
         finally:
             for client in sessions:
                 await client.close()
+        for client in sessions:
+            if client.wrong_setting is not None:
+                raise client.wrong_setting
         if not session.over.is_set():
             raise ClientsEnded(
                 f"all {len(sessions)} clients ended after {session.completed} of {rounds} rounds"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from federation.phases import Outcome, Phase
 from federation.runtime import wire
 from federation.v1 import control_pb2 as pb
@@ -59,14 +61,29 @@ def round_in_words(round_: pb.RoundStatus) -> str:
     )
 
 
+def session_in_words(session: pb.SessionStatus) -> str:
+    """Say in one line how far a session is."""
+    done = f"{session.rounds_completed} of {session.rounds} rounds"
+    if session.running:
+        return f"Session running: {done}{', stops after this one' if session.stopping else ''}"
+    cut_short = session.rounds_completed < session.rounds
+    return f"Session {'stopped' if cut_short else 'over'}: {done}"
+
+
+def metrics_in_words(metrics: Mapping[str, float]) -> str:
+    """Say metrics in one line; their names come from clients, and so nothing in them acts."""
+    return ", ".join(
+        f"{name.encode('unicode_escape').decode()} {value:.4g}"
+        for name, value in sorted(metrics.items())
+    )
+
+
 def status_in_words(status: pb.Status) -> list[str]:
     """Say in a few lines what a federation is doing."""
     attached = sum(selector.attached for selector in status.selectors)
     lines = []
     if status.HasField("session"):
-        session = status.session
-        running = "running" if session.running else "over"
-        lines.append(f"Session {running}: {session.rounds_completed} of {session.rounds} rounds")
+        lines.append(session_in_words(status.session))
     else:
         lines.append("No session yet")
     if status.HasField("round"):

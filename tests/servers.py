@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from coordinator.app import Coordinator
 from coordinator.app import Limits as CoordinatorLimits
+from coordinator.settings import CoordinatorSettings
 from federation.plan import RetryWindow
 from federation.runtime import wire
 from federation.runtime.initialise import initialise_with
@@ -37,10 +38,11 @@ def a_shared_directory(root: Path, weights: Mapping[str, NDArray[Any]]) -> Share
 
 @asynccontextmanager
 async def a_coordinator(
-    shared_data: Path, *, port: int = 0, **limits: Any
+    shared_data: Path, *, port: int = 0, settings: CoordinatorSettings | None = None, **limits: Any
 ) -> AsyncIterator[Coordinator]:
-    """Run the real coordinator."""
-    coordinator = Coordinator(shared_data, CoordinatorLimits(**limits))
+    """Run the real coordinator; sessions that an operator starts are by these settings."""
+    plan_of = (settings or CoordinatorSettings()).plan
+    coordinator = Coordinator(shared_data, CoordinatorLimits(**limits), plan_of)
     await coordinator.start(HOST, port)
     running = asyncio.create_task(coordinator.driver.run())
     try:

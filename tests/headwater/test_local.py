@@ -271,6 +271,17 @@ def test_trainer_that_raises_costs_only_itself() -> None:
     assert committed["w"].tolist() == [1.0, 1.0]
 
 
+def test_trainer_that_cannot_work_with_the_model_says_so_though_that_ends_the_round() -> None:
+    """What the operator has to change is raised, not hidden behind an abandoned round."""
+
+    class Choosy(hw.Trainer):
+        def fit(self, weights: Weights, task: hw.TrainingTask) -> hw.TrainingResult:
+            raise hw.SettingsError("data", "mine.npz", "the model has 2 inputs")
+
+    with pytest.raises(hw.SettingsError, match="the model has 2 inputs"):
+        federate({"w": np.zeros(1, np.float32)}, [Choosy()])
+
+
 def test_fewer_trainers_than_min_reports_is_a_setting_that_is_wrong() -> None:
     """A round that cannot commit is refused before it starts."""
     with pytest.raises(hw.SettingsError, match="min_reports = 3"):

@@ -12,9 +12,19 @@ import pytest
 from federation.runtime.initialise import initialise_with
 from tests.system.processes import Federation
 
+TIMEOUT_S = 300
+"""What a test gets in which several waits come close to their deadlines."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than some seconds, or needs TensorFlow")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each wait has its own deadline; a test has several."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S))
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ async def test_federation_is_run_by_the_verbs_of_the_command_alone(bare: Federat
         "init", [*HEADWATER, "init"], shared_data=bare.shared_data, arrays=arrays
     )
     assert await init.end() == 0
-    coordinator = await bare.coordinator(HEADWATER, goal_count=2, rounds=1)
+    coordinator = await bare.coordinator(HEADWATER, goal_count=1, rounds=1)
     selectors = await bare.selectors("north", command=HEADWATER)
-    clients = await bare.clients(2, *selectors, command=HEADWATER, rounds=1)
+    client = await bare.client("client-1", *selectors, command=HEADWATER, rounds=1)
 
-    ends = [await client.end() for client in clients]
+    end = await client.end()
     await bare.completed(1)
     status = await bare.start("status", [*HEADWATER, "status"], coordinator=coordinator.address)
     as_json = await bare.start(
@@ -32,22 +32,23 @@ async def test_federation_is_run_by_the_verbs_of_the_command_alone(bare: Federat
     )
 
     assert init.printed == [f"{bare.shared_data} is ready: training starts from {arrays}"]
-    assert ends == [0, 0]
+    assert end == 0
     assert [await status.end(), await as_json.end()] == [0, 0]
     assert status.printed == [
         "Session over: 1 of 1 rounds",
-        "Round 1, Completed: committed with 2 reports",
+        "Round 1, Completed: committed with 1 report",
         "1 selector attached, 0 clients waiting",
         f"  north ({selectors[0].address}): 0 clients",
     ]
     facts = json.loads("\n".join(as_json.printed))
     assert facts["round"]["outcome"] == "OUTCOME_COMMITTED"
-    assert facts["round"]["counts"]["reported"] == 2
+    assert facts["round"]["counts"]["reported"] == 1
     assert facts["session"] == {
         "session_id": facts["session"]["session_id"],
         "rounds": 1,
         "rounds_completed": 1,
         "running": False,
+        "stopping": False,
     }
     assert facts["shared_data"] == str(bare.shared_data)
     assert np.all(read_weights(bare.directory.checkpoint)["w"] == STEP)

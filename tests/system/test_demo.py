@@ -89,20 +89,25 @@ async def test_demo_is_run_it_says_each_stage_in_order_and_leaves_weights_that_k
 async def test_client_of_a_demo_is_killed_the_demo_goes_on_and_starts_it_again(
     bare: Federation,
 ) -> None:
-    """The round does without it, and the next one has it back."""
-    running = await demo(bare, rounds=2, clients=2, selectors=1)
+    """The round does without it, and the next one would have it back."""
+    running = await demo(bare, rounds=1, clients=2, selectors=1)
     await running.prints("Round 1  Configuration")
     os.kill(processes_of(running)["client-2"], signal.SIGKILL)
 
     status = await running.end()
 
     assert status == 0
-    assert any("client-2 ended with status -9" in line for line in running.printed)
-    assert any("committed with 1 report, 1 lost" in line for line in running.printed)
-    assert any("Round 2  Completed: committed with 2 reports" in line for line in running.printed)
+    said = "\n".join(running.printed)
+    assert "client-2 ended with status -9" in said
+    assert "It is started again" in said
+    assert "Completed: committed with 1 report, 1 lost" in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["SIGINT", "SIGHUP"])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)],
+    ids=["SIGINT", "SIGHUP"],
+)
 @needs_keras
 async def test_demo_is_interrupted_all_its_processes_end(
     bare: Federation, number: signal.Signals
@@ -120,6 +125,7 @@ async def test_demo_is_interrupted_all_its_processes_end(
     await asyncio.to_thread(wait_until_gone, pids.values())
 
 
+@pytest.mark.slow
 @needs_keras
 async def test_impatient_second_interrupt_ends_the_demo_and_all_its_processes_at_once(
     bare: Federation,

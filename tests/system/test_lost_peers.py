@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 
 import numpy as np
+import pytest
 
 from federation.runtime.hdf5 import read_weights
 from federation.v1 import control_pb2 as pb
@@ -22,6 +22,9 @@ from tests.system.trainers import STEP
 WINDOW_S = 600.0
 """A report window that no test waits for."""
 
+RETURN_S = 2.0
+"""Short, and yet longer than a loaded machine lets a heartbeat wait."""
+
 SOON_S = 30.0
 """Whoever waited for a dead peer's report would take ``WINDOW_S``."""
 
@@ -37,21 +40,13 @@ async def all_train(clients: list[Process], round_number: int) -> None:
         await client.logs("training", round_number=round_number)
 
 
-async def two_clients_at_each(
-    federation: Federation, north: Process, south: Process
-) -> list[Process]:
-    """Start two clients that know north alone, and two that know south alone."""
-    return [
-        await federation.client(f"client-{number}", selector, trainer="Gated")
-        for number, selector in enumerate((north, north, south, south), start=1)
-    ]
-
-
 async def test_client_is_killed_while_it_trains_the_round_commits_with_the_others(
     federation: Federation,
 ) -> None:
     """Who died is lost ``return_s`` later; nobody waits for the report window."""
-    await federation.coordinator(goal_count=3, rounds=1, return_s=1, report_window_s=WINDOW_S)
+    await federation.coordinator(
+        goal_count=3, rounds=1, return_s=RETURN_S, report_window_s=WINDOW_S
+    )
     (selector,) = await federation.selectors("north")
     clients = await federation.clients(3, selector, trainer="Gated")
     await all_train(clients, round_number=1)
@@ -74,9 +69,15 @@ async def test_selector_is_killed_in_mid_round_it_costs_only_its_clients(
     federation: Federation,
 ) -> None:
     """The round commits with the rest, and the coordinator keeps serving."""
-    await federation.coordinator(goal_count=4, rounds=1, return_s=1, report_window_s=WINDOW_S)
+    await federation.coordinator(
+        goal_count=3, rounds=1, return_s=RETURN_S, report_window_s=WINDOW_S
+    )
     north, south = await federation.selectors("north", "south")
-    clients = await two_clients_at_each(federation, north, south)
+    clients = [
+        await federation.client("client-1", north, trainer="Gated"),
+        await federation.client("client-2", north, trainer="Gated"),
+        await federation.client("client-3", south, trainer="Gated"),
+    ]
     await all_train(clients, round_number=1)
     await south.kill()
     federation.open_gate()
@@ -88,9 +89,8 @@ async def test_selector_is_killed_in_mid_round_it_costs_only_its_clients(
         "client-1": "reported",
         "client-2": "reported",
         "client-3": "lost",
-        "client-4": "lost",
     }
-    assert reasons(record) == {"client-3": "selector-lost", "client-4": "selector-lost"}
+    assert reasons(record) == {"client-3": "selector-lost"}
     assert seconds(record) < SOON_S
     await federation.attached("north")
 
@@ -98,12 +98,15 @@ async def test_selector_is_killed_in_mid_round_it_costs_only_its_clients(
 async def test_selector_restarts_in_mid_round_its_new_process_serves_the_next_one(
     federation: Federation,
 ) -> None:
-    """What the earlier process folded is gone with it, so its clients are lost for this round."""
+    """What the earlier process folded is gone with it, so its client is lost for this round."""
     await federation.coordinator(
-        goal_count=4, rounds=2, return_s=1, report_window_s=WINDOW_S, **AT_ONCE
+        goal_count=2, rounds=2, return_s=RETURN_S, report_window_s=WINDOW_S, **AT_ONCE
     )
     north, south = await federation.selectors("north", "south")
-    clients = await two_clients_at_each(federation, north, south)
+    clients = [
+        await federation.client("client-1", north, trainer="Gated"),
+        await federation.client("client-2", south, trainer="Gated"),
+    ]
     await all_train(clients, round_number=1)
     await south.kill()
     await federation.selectors("south", port=south.port)
@@ -112,70 +115,65 @@ async def test_selector_restarts_in_mid_round_its_new_process_serves_the_next_on
     first, second = [await federation.completed(number) for number in (1, 2)]
 
     assert first.outcome == pb.OUTCOME_COMMITTED
-    assert first.counts.reported == 2
-    assert reasons(first) == {"client-3": "selector-lost", "client-4": "selector-lost"}
+    assert standings(first) == {"client-1": "reported", "client-2": "lost"}
+    assert reasons(first) == {"client-2": "selector-lost"}
     assert second.outcome == pb.OUTCOME_COMMITTED
-    assert second.counts.reported == 4
-    assert {client.selector_id for client in second.clients} == {"north", "south"}
+    assert {client.client_id: client.selector_id for client in second.clients} == {
+        "client-1": "north",
+        "client-2": "south",
+    }
+    assert second.counts.reported == 2
 
 
-async def test_selector_is_killed_its_clients_report_through_the_other_without_training_again(
+async def test_selector_is_killed_its_client_reports_through_the_other_without_training_again(
     federation: Federation,
 ) -> None:
     """A lost selector frees its clients' claims; what they trained counts elsewhere, once."""
     await federation.coordinator(
-        goal_count=4, rounds=2, return_s=1, report_window_s=WINDOW_S, **AT_ONCE
+        goal_count=2, rounds=2, return_s=RETURN_S, report_window_s=WINDOW_S, **AT_ONCE
     )
     north, south = await federation.selectors("north", "south")
     clients = [
         await federation.client("client-1", north, trainer="Gated"),
-        await federation.client("client-2", north, trainer="Gated"),
-        await federation.client("client-3", south, north, trainer="Gated"),
-        await federation.client("client-4", south, north, trainer="Gated"),
+        await federation.client("client-2", south, north, trainer="Gated"),
     ]
     await all_train(clients, round_number=1)
     await south.kill()
-    await federation.until(all_pending_at("north"), "all four clients pending at north")
+    await federation.until(both_are_pending_at_north, "both clients pending at north")
     federation.open_gate()
 
-    first = await federation.completed(1)
-    second = await federation.completed(2)
+    records = [await federation.completed(number) for number in (1, 2)]
 
-    for record in (first, second):
+    for record in records:
         assert record.outcome == pb.OUTCOME_COMMITTED
-        assert record.counts.reported == 4
+        assert record.counts.reported == 2
         assert {client.selector_id for client in record.clients} == {"north"}
-    assert [len(client.logged("training", round_number=1)) for client in clients] == [1, 1, 1, 1]
+    assert [len(client.logged("training", round_number=1)) for client in clients] == [1, 1]
 
 
-def all_pending_at(selector_id: str) -> Callable[[pb.Status], bool]:
-    """Make the condition that four clients of the round are awaited at this selector."""
-
-    def are(status: pb.Status) -> bool:
-        clients = status.round.clients
-        return len(clients) == 4 and all(
-            client.selector_id == selector_id and client.standing == "pending" for client in clients
-        )
-
-    return are
+def both_are_pending_at_north(status: pb.Status) -> bool:
+    """Say whether the round awaits two clients through north."""
+    awaited = [c for c in status.round.clients if c.standing == "pending"]
+    return [client.selector_id for client in awaited] == ["north", "north"]
 
 
 async def test_second_process_with_a_selector_id_starts_the_older_ends(
     federation: Federation,
 ) -> None:
     """The newer wins; the older exits with status 1 and says ``superseded``."""
-    await federation.coordinator(goal_count=1, rounds=1)
+    await federation.coordinator()
     (older,) = await federation.selectors("north")
     await federation.attached("north")
     (newer,) = await federation.selectors("north")
 
     status = await older.end()
-    await federation.client("client-1", newer)
-    record = await federation.completed(1)
 
     assert status == 1
     assert "superseded" in older.log[-1]
-    assert record.outcome == pb.OUTCOME_COMMITTED
+    await federation.until(
+        lambda status: [selector.address for selector in status.selectors] == [newer.address],
+        "the newer process alone attached",
+    )
 
 
 async def test_coordinator_is_killed_and_restarted_rounds_go_on_from_the_last_commit(
@@ -210,13 +208,14 @@ async def test_coordinator_is_killed_and_restarted_rounds_go_on_from_the_last_co
     assert np.all(read_weights(newest)["w"] == 0.5 + 3 * STEP)
 
 
+@pytest.mark.slow
 async def test_selector_stands_still_nobody_waits_for_it_and_it_comes_back(
     federation: Federation,
 ) -> None:
     """Keepalive finds it; the others are configured, report and commit; later it serves again."""
-    alive: Settings = {"keepalive_s": 1, "keepalive_timeout_s": 1}
+    alive: Settings = {"keepalive_s": 1, "keepalive_timeout_s": 2}
     await federation.coordinator(
-        goal_count=3, rounds=2, return_s=1, report_window_s=WINDOW_S, **alive, **AT_ONCE
+        goal_count=3, rounds=2, return_s=RETURN_S, report_window_s=WINDOW_S, **alive, **AT_ONCE
     )
     north, south = await federation.selectors("north", "south", **alive)
     await federation.client("client-1", south, **alive)

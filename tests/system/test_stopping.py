@@ -6,14 +6,10 @@ import signal
 import socket
 import time
 
-import pytest
-
 from federation.v1 import control_pb2 as pb
 from tests.system.processes import HOST, Federation, Process, Settings
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-DRAIN_S = 1.0
+DRAIN_S = 0.5
 
 SLACK_S = 10.0
 """What a loaded machine may add; far less than what an open-ended wait would take."""
@@ -37,52 +33,54 @@ async def told(process: Process, number: signal.Signals) -> tuple[int, float]:
     return await process.end(), time.monotonic() - began_s
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 async def test_told_to_stop_while_nothing_runs_each_role_ends_at_once(
-    federation: Federation, number: signal.Signals
+    federation: Federation,
 ) -> None:
     """Who waits has nothing to drain: a held client, its selector, a coordinator in between."""
     drain: Settings = {"drain_s": 10 * SLACK_S}
     coordinator = await federation.coordinator(**drain)
     (selector,) = await federation.selectors("north", **drain)
-    client = await federation.client("client-1", selector, **drain)
-    other = await federation.client("client-2", selector, **drain)
+    clients = await federation.clients(2, selector, **drain)
     await federation.waiting(2)
 
-    ends = [await told(client, number), await told(selector, number)]
-    told_to_come_back = await other.logs("sent away")
-    ends.append(await told(coordinator, number))
+    ends = [await told(clients[0], signal.SIGTERM), await told(selector, signal.SIGINT)]
+    sent_away = await clients[1].logs("sent away")
+    ends.append(await told(coordinator, signal.SIGTERM))
 
     assert [status for status, _ in ends] == [0, 0, 0]
     assert all(took_s < SLACK_S for _, took_s in ends)
-    assert told_to_come_back["reason"] == "draining"
+    assert sent_away["reason"] == "draining"
     assert is_free(coordinator.port)
     assert is_free(selector.port)
+    await told(clients[1], signal.SIGINT)
+    assert federation.leftovers() == []
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 async def test_told_to_stop_while_a_stubborn_trainer_works_each_role_ends_within_drain_s(
-    federation: Federation, number: signal.Signals
+    federation: Federation,
 ) -> None:
     """Who does not get done in time is left behind: its work, never the process, is lost."""
     drain: Settings = {"drain_s": DRAIN_S}
-    coordinator = await federation.coordinator(goal_count=3, rounds=2, **drain)
-    north, south = await federation.selectors("north", "south", **drain)
-    clients = [
-        await federation.client(name, selector, trainer="Stubborn", **drain)
-        for name, selector in (("client-1", north), ("client-2", north), ("client-3", south))
-    ]
+    coordinator = await federation.coordinator(goal_count=2, rounds=2, **drain)
+    (selector,) = await federation.selectors("north", **drain)
+    clients = await federation.clients(2, selector, trainer="Stubborn", **drain)
     for client in clients:
         await client.logs("training")
 
-    ends = [await told(process, number) for process in (clients[0], north, coordinator)]
+    ends = [
+        await told(clients[0], signal.SIGINT),
+        await told(selector, signal.SIGTERM),
+        await told(coordinator, signal.SIGINT),
+    ]
 
     assert [status for status, _ in ends] == [0, 0, 0]
     assert all(took_s < DRAIN_S + SLACK_S for _, took_s in ends)
-    assert is_free(north.port)
+    assert is_free(selector.port)
     assert is_free(coordinator.port)
     (abandoned,) = coordinator.logged("round completed")
     assert abandoned["reason"] == "draining"
+    await told(clients[1], signal.SIGTERM)
+    assert federation.leftovers() == []
 
 
 async def test_client_is_told_to_stop_while_it_trains_the_round_goes_on_without_it(
