@@ -50,7 +50,7 @@ class CoordinatorSettings(RoleSettings):
     ] = 2
     over_selection: Annotated[
         float,
-        Field(description="Factor of at least 1 on admissions, against clients that drop out."),
+        Field(description="Factor on admissions, 1 to 100, against clients that drop out."),
         EVERYDAY,
     ] = 1.0
     min_reports: Annotated[

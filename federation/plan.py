@@ -13,6 +13,18 @@ Weighting = Literal["examples", "equal"]
 IMPOSSIBLE_PLAN = "impossible-plan"
 """Reason of the ``SettingsError`` for a plan that no round can follow."""
 
+OVER_SELECTION_MAX = 100.0
+"""Largest factor on admissions."""
+
+_DEADLINES = (
+    "selection_timeout_s",
+    "report_window_s",
+    "grace_s",
+    "return_s",
+    "commit_timeout_s",
+)
+"""Each must leave some time: without grace no partial would ever arrive before its end."""
+
 
 @dataclass(frozen=True)
 class RetryWindow:
@@ -49,7 +61,7 @@ class RoundPlan:
 
     Attributes:
         goal_count: Reports aimed for; reporting closes once this many are folded.
-        over_selection: Factor of at least 1 on admissions.
+        over_selection: Factor on admissions, from 1 to ``OVER_SELECTION_MAX``.
         min_reports: Fewest reports for a commit; 0 means half of ``goal_count``, rounded up.
         selection_timeout_s: At its end the round goes on with ``min_reports`` clients or more,
             else it is abandoned.
@@ -93,12 +105,22 @@ class RoundPlan:
             1 <= self.min_reports <= self.goal_count,
             f"a whole number from 1 to goal_count, which is {self.goal_count}",
         )
-        enough = math.isfinite(self.over_selection) and self.over_selection >= 1
-        _require("over_selection", self.over_selection, enough, "a finite number from 1.0")
-        for name in ("selection_timeout_s", "report_window_s", "return_s", "commit_timeout_s"):
-            _require_seconds(name, getattr(self, name), above=0.0)
-        for name in ("grace_s", "retry_delay_min_s"):
-            _require_seconds(name, getattr(self, name), above=None)
+        _require(
+            "over_selection",
+            self.over_selection,
+            1 <= self.over_selection <= OVER_SELECTION_MAX,
+            f"a number from 1.0 to {OVER_SELECTION_MAX}",
+        )
+        for name in _DEADLINES:
+            seconds = getattr(self, name)
+            _require(name, seconds, math.isfinite(seconds) and seconds > 0, "seconds, above 0")
+        earliest = self.retry_delay_min_s
+        _require(
+            "retry_delay_min_s",
+            earliest,
+            math.isfinite(earliest) and earliest >= 0,
+            "seconds, 0 or more",
+        )
         _require(
             "retry_delay_max_s",
             self.retry_delay_max_s,
@@ -140,10 +162,3 @@ class RoundPlan:
 def _require(setting: str, value: object, holds: bool, expected: str) -> None:
     if not holds:
         raise SettingsError(setting, value, f"it must be {expected}", reason=IMPOSSIBLE_PLAN)
-
-
-def _require_seconds(setting: str, value: float, *, above: float | None) -> None:
-    if above is None:
-        _require(setting, value, math.isfinite(value) and value >= 0, "seconds, 0 or more")
-    else:
-        _require(setting, value, math.isfinite(value) and value > above, "seconds, above 0")

@@ -138,7 +138,7 @@ async def test_partial_that_is_another_is_submitted_as_a_failure(
     changes: dict[str, Any],
 ) -> None:
     """Once grace is over; the event follows in any case."""
-    desk.serve(grace_s=0.0)
+    desk.serve(grace_s=0.01)
     reference = hand_in(directory, NORTH, {"ann": (ONES, 3)}, **header)
 
     found = await inspected(inspector, desk, said(reference, **changes))
@@ -148,7 +148,7 @@ async def test_partial_that_is_another_is_submitted_as_a_failure(
 
 async def test_missing_partial_is_submitted_as_a_failure(desk: Desk, inspector: Inspector) -> None:
     """With the reason of the disk."""
-    desk.serve(grace_s=0.0)
+    desk.serve(grace_s=0.01)
     reference = PartialReference("00" * 32, 1, 1, ("ann",))
 
     assert (await inspected(inspector, desk, said(reference))).failure == "file-missing"

@@ -116,7 +116,7 @@ async def test_every_part_of_the_plan_can_be_given(tmp_path: Path) -> None:
         "min_reports": 3,
         "selection_timeout_s": 101.0,
         "report_window_s": 102.0,
-        "grace_s": 0.0,
+        "grace_s": 103.0,
         "return_s": 104.0,
         "commit_timeout_s": 105.0,
         "weighting": "equal",
