@@ -8,6 +8,10 @@ import os
 import sys
 from typing import NoReturn
 
+from client.artifacts import Artifacts
+from client.cache import ModelCache
+from client.result import ResultSeeker, check_output, write_result
+from client.selectors import Selectors
 from client.session import ClientSession, SessionResult
 from client.settings import ClientSettings
 from client.trainer import Trainer, TrainerThread, load_trainer
@@ -27,17 +31,50 @@ def run(settings: ClientSettings) -> int:
 
 async def _serve(settings: ClientSettings) -> int:
     stop = stop_on_signals()
+    if settings.fetch_final is not None:
+        check_output(settings.fetch_final)
+    cache = ModelCache(settings.cache, settings.cache_bytes_max)
+    artifacts = Artifacts(cache)
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        if _only_fetches(settings):
+            if _wants_model(settings):
+                cache.prepare()
+            result = SessionResult(0)
+        else:
+            result = await _take_part(settings, cache, artifacts, stopping)
+            if stopping.done():
+                return int(settings.fetch_final is not None)
+            status = _status(settings, result)
+            if status or settings.fetch_final is None:
+                return status
+        return await _fetch_final(settings, artifacts, result.session_id, stopping)
+    finally:
+        artifacts.close()
+
+
+async def _take_part(
+    settings: ClientSettings,
+    cache: ModelCache,
+    artifacts: Artifacts,
+    stopping: asyncio.Task[bool],
+) -> SessionResult:
+    """Train until the session's end or until told to stop."""
     thread = TrainerThread()
     making = asyncio.create_task(thread.run(_make_trainer, settings))
-    stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({making, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not making.done():
         _leave(0)
+    trainer = making.result()
+    if trainer.needs_model or _wants_model(settings):
+        cache.prepare()
     session = ClientSession(
         settings.client_id,
         settings.selectors,
-        making.result(),
+        trainer,
         rounds=settings.rounds,
+        one_session=settings.fetch_final is not None,
+        artifacts=artifacts,
         keepalive_s=settings.keepalive_s,
         keepalive_timeout_s=settings.keepalive_timeout_s,
         thread=thread,
@@ -46,14 +83,51 @@ async def _serve(settings: ClientSettings) -> int:
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     try:
         if running.done():
-            return _status(settings, running.result())
+            return running.result()
         log.info("told to stop", accepted=session.accepted)
         await session.bow_out()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        return 0
+        return SessionResult(session.accepted)
     finally:
         await _end(session, thread, settings.drain_s)
+
+
+async def _fetch_final(
+    settings: ClientSettings,
+    artifacts: Artifacts,
+    session_id: str,
+    stopping: asyncio.Task[bool],
+) -> int:
+    """Wait for the session's end, write what it ended with, and say so."""
+    path = settings.fetch_final
+    assert path is not None
+    selectors = Selectors(settings.selectors, settings.keepalive_s, settings.keepalive_timeout_s)
+    seeker = ResultSeeker(selectors, artifacts)
+    seeking = asyncio.create_task(seeker.seek(session_id, with_model=_wants_model(settings)))
+    try:
+        await asyncio.wait({seeking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not seeking.done():
+            log.warning("told to stop before the session was over", not_written=str(path))
+            return 1
+        result = seeking.result()
+        await asyncio.to_thread(write_result, path, result)
+    finally:
+        seeking.cancel()
+        await asyncio.gather(seeking, return_exceptions=True)
+        await selectors.close()
+    origin = f"of round {result.round_number}" if result.round_number else "that no round made"
+    print(f"{path}: checkpoint {origin}, sha256 {result.digest}", flush=True)
+    return 0
+
+
+def _only_fetches(settings: ClientSettings) -> bool:
+    return settings.data is None and settings.trainer is None
+
+
+def _wants_model(settings: ClientSettings) -> bool:
+    """Say whether the result's file needs the model, which gives it Keras' layout."""
+    return settings.fetch_final is not None and settings.fetch_final.suffix == ".h5"
 
 
 def _status(settings: ClientSettings, result: SessionResult) -> int:

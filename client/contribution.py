@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import AsyncIterator
 
-from client.artifacts import Artifacts, Source
-from client.place import Place, Seat
+from client.artifacts import Artifacts
+from client.place import Place, Seat, source_at
 from client.trainer import (
     Trainer,
     TrainerFailed,
@@ -20,7 +19,7 @@ from client.trainer import (
     TrainingTask,
 )
 from client.update import Update, fit, frames
-from federation.errors import PeerError
+from federation.errors import PeerError, StoreError
 from federation.plan import RetryWindow
 from federation.runtime import wire
 from federation.runtime.telemetry import get_logger
@@ -40,6 +39,7 @@ class Contributor:
         trainer: What trains.
         thread: Where it does.
         place: Where the client sits; kept up to date by the session.
+        artifacts: What it fetched.
 
     Attributes:
         accepted: Rounds in which a report was folded.
@@ -47,7 +47,12 @@ class Contributor:
     """
 
     def __init__(
-        self, client_id: str, trainer: Trainer, thread: TrainerThread, place: Place
+        self,
+        client_id: str,
+        trainer: Trainer,
+        thread: TrainerThread,
+        place: Place,
+        artifacts: Artifacts,
     ) -> None:
         self.accepted = 0
         self.failures = 0
@@ -55,7 +60,7 @@ class Contributor:
         self._trainer = trainer
         self._thread = thread
         self._place = place
-        self._artifacts = Artifacts()
+        self._artifacts = artifacts
         self._update: Update | None = None
         self._accepted_round_id = ""
         self._log = log.bind(client_id=client_id)
@@ -77,7 +82,7 @@ class Contributor:
         except (TrainerFailed, TrainingStopped) as error:
             self._log.error("trainer failed", exc_info=error.__cause__ or error)
             return await self._fail("trainer-failed")
-        except PeerError as error:
+        except (PeerError, StoreError) as error:
             self._log.error("round given up", reason=error.reason, detail=error.detail)
             return await self._fail(error.reason)
         self.failures = 0
@@ -93,10 +98,6 @@ class Contributor:
 
         return await self._place.persist(call)
 
-    def close(self) -> None:
-        """Delete what was fetched."""
-        self._artifacts.close()
-
     async def _fail(self, reason: str) -> RetryWindow:
         """Count a round without a report, and bow out of it."""
         self.failures += 1
@@ -109,11 +110,11 @@ class Contributor:
         if self._trainer.needs_model and pb.ARTIFACT_KIND_MODEL in by_kind:
             model = by_kind[pb.ARTIFACT_KIND_MODEL]
             model_path = await self._place.persist(
-                lambda seat: self._artifacts.model(model, _source(seat))
+                lambda seat: self._artifacts.model(model, source_at(seat.stub))
             )
         checkpoint = by_kind[pb.ARTIFACT_KIND_CHECKPOINT]
         base = await self._place.persist(
-            lambda seat: self._artifacts.checkpoint(checkpoint, _source(seat))
+            lambda seat: self._artifacts.checkpoint(checkpoint, source_at(seat.stub, seat.token))
         )
         task = TrainingTask(
             round_number=configured.round_number,
@@ -162,12 +163,3 @@ async def _try_to_report(seat: Seat, update: Update) -> pb.ReportReceipt | pb.Ab
     offset = begun.permission.resume_offset
     answer: pb.ReportReceipt = await seat.stub.Report(frames(update, seat.token, offset))
     return answer
-
-
-def _source(seat: Seat) -> Source:
-    async def fetch(sha256: bytes, offset: int) -> AsyncIterator[pb.Chunk]:
-        request = pb.FetchArtifactRequest(sha256=sha256, offset=offset)
-        async for chunk in seat.stub.FetchArtifact(request):
-            yield chunk
-
-    return fetch

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 
+from client.artifacts import Source
 from client.selectors import BACKOFF_MAX_S, BACKOFF_MIN_S
 from federation.errors import PeerError, TransferError
 from federation.runtime.rpc import reason_of
 from federation.runtime.telemetry import get_logger
+from federation.v1 import participation_pb2 as pb
 
 log = get_logger()
 
@@ -89,6 +91,17 @@ class Place:
             log.warning("call to the selector failed", why=why)
             await asyncio.sleep(self._draw(pause_s / 2, pause_s))
             pause_s = min(2 * pause_s, BACKOFF_MAX_S)
+
+
+def source_at(stub: Any, token: str = "") -> Source:
+    """Fetch artifacts from the selector with this service, for the round of this token if any."""
+
+    async def fetch(sha256: bytes, offset: int) -> AsyncIterator[pb.Chunk]:
+        request = pb.FetchArtifactRequest(sha256=sha256, offset=offset, session_token=token)
+        async for chunk in stub.FetchArtifact(request):
+            yield chunk
+
+    return fetch
 
 
 def give_up_if_final(error: Exception) -> None:

@@ -35,6 +35,11 @@ class Selectors:
         self._failed_tries = 0
 
     @property
+    def known(self) -> set[str]:
+        """HOST:PORT of each."""
+        return set(self._targets)
+
+    @property
     def target(self) -> str:
         """The selector that is asked now."""
         return self._targets[0]

@@ -18,6 +18,7 @@ from typing import Any
 
 import grpc.aio
 
+from client.artifacts import Artifacts
 from client.contribution import Contributor
 from client.place import Place, Seat, give_up_if_final, why_failed
 from client.selectors import BACKOFF_MAX_S, BACKOFF_MIN_S, Selectors
@@ -64,10 +65,12 @@ class SessionResult:
 
     Attributes:
         accepted: Reports that were folded.
+        session_id: The session that it took part in last; empty if in none.
         trainer_failed: The trainer failed in too many rounds in a row.
     """
 
     accepted: int
+    session_id: str = ""
     trainer_failed: bool = False
 
 
@@ -79,6 +82,8 @@ class ClientSession:
         selectors: HOST:PORT of selectors, tried in turn.
         trainer: What trains.
         rounds: Accepted reports after which it ends; None: it goes on.
+        one_session: It also ends with the first session that it sees the end of.
+        artifacts: What it fetched, closed by who gives them; None: its own, which go with it.
         keepalive_s: A silent connection is pinged after so long.
         keepalive_timeout_s: A connection whose ping is unanswered for so long is closed.
         thread: Where the trainer runs; None makes one.
@@ -96,6 +101,8 @@ class ClientSession:
         trainer: Trainer,
         *,
         rounds: int | None = None,
+        one_session: bool = False,
+        artifacts: Artifacts | None = None,
         keepalive_s: float = 10.0,
         keepalive_timeout_s: float = 5.0,
         thread: TrainerThread | None = None,
@@ -106,10 +113,15 @@ class ClientSession:
         self.wrong_setting: SettingsError | None = None
         self._selectors = Selectors(selectors, keepalive_s, keepalive_timeout_s)
         self._rounds = rounds
+        self._one_session = one_session
         self._draw = draw
         self._thread = thread or TrainerThread(f"trainer-{client_id}")
         self._place = Place(draw)
-        self._contributor = Contributor(client_id, trainer, self._thread, self._place)
+        self._artifacts = artifacts or Artifacts()
+        self._owns_artifacts = artifacts is None
+        self._contributor = Contributor(
+            client_id, trainer, self._thread, self._place, self._artifacts
+        )
         self._session_id = ""
         self._log = log.bind(client_id=client_id)
 
@@ -130,19 +142,20 @@ class ClientSession:
             while self._rounds is None or self.accepted < self._rounds:
                 window = await self._take_part()
                 if self._contributor.failures >= TRAINER_FAILURES_MAX:
-                    return SessionResult(self.accepted, trainer_failed=True)
+                    return SessionResult(self.accepted, self._session_id, trainer_failed=True)
                 if self._rounds is None or self.accepted < self._rounds:
                     await self._pause(window.delay_min_s, window.delay_max_s)
         except SessionOver:
             self._log.info("session over", accepted=self.accepted)
-        return SessionResult(self.accepted)
+        return SessionResult(self.accepted, self._session_id)
 
     async def close(self) -> None:
         """Give everything back; a trainer that still works is told to end."""
         self.stop.set()
         self._thread.close()
         await self._selectors.close()
-        self._contributor.close()
+        if self._owns_artifacts:
+            self._artifacts.close()
 
     async def bow_out(self) -> None:
         """Tell the selector that this client ends, if it takes part in a round; never raises."""
@@ -169,7 +182,7 @@ class ClientSession:
         except _Dismissed as dismissed:
             self._log.info("sent away", reason=dismissed.reason)
             if dismissed.reason == "session-over":
-                if self._rounds is not None:
+                if self._rounds is not None or self._one_session:
                     raise SessionOver("the session is over") from None
                 self._session_id = ""
             if dismissed.reason in _TRY_ELSEWHERE:
@@ -217,6 +230,9 @@ class ClientSession:
                 match event.WhichOneof("event"):
                     case "held":
                         self._log.info("held", selector_id=event.held.selector_id)
+                        if self._one_session and not self._session_id:
+                            # So that it hears of the end even if no round ever takes it.
+                            self._session_id = event.held.session_id
                     case "configured":
                         return call, event.configured
                     case "declined":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field, model_validator
@@ -13,6 +15,7 @@ from federation.identifiers import CLIENT_ID_RULE, is_client_id
 from federation.runtime.settings import EVERYDAY, HostPorts, RoleSettings, Shown
 
 SHARD_RULE = "it must be K/N, the K-th of N equal parts, with K from 1 to N, e.g. 1/4"
+FETCH_FINAL_RULE = "its name must end in .npz or .h5, which says what is written"
 _TRAINER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -24,6 +27,20 @@ def _checked_client_id(text: str) -> str:
     if not is_client_id(text):
         raise ValueError(CLIENT_ID_RULE)
     return text
+
+
+def _user_cache() -> Path:
+    """Return the folder for caches that the user's desktop names, else the usual one."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    # The rule of the XDG specification: a relative one is not valid.
+    folder = Path(named) if os.path.isabs(named) else Path.home() / ".cache"
+    return folder / "headwater"
+
+
+def _checked_fetch_final(path: Path | None) -> Path | None:
+    if path is not None and path.suffix not in (".npz", ".h5"):
+        raise ValueError(FETCH_FINAL_RULE)
+    return path
 
 
 def parsed_shard(text: str) -> tuple[int, int]:
@@ -101,6 +118,31 @@ class ClientSettings(RoleSettings):
         ),
         EVERYDAY,
     ] = None
+    fetch_final: Annotated[
+        Path | None,
+        AfterValidator(_checked_fetch_final),
+        Field(
+            description="FILE.npz or FILE.h5: when the session is over, write the final global "
+            "weights there and end. Without data and trainer it only waits for that.",
+        ),
+        EVERYDAY,
+    ] = None
+    cache: Annotated[
+        Path,
+        Field(
+            description="Folder in which model files are kept; several clients may share it.",
+            default_factory=_user_cache,
+        ),
+        Shown(default="headwater in $XDG_CACHE_HOME or in ~/.cache"),
+    ]
+    cache_bytes_max: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Bytes of the cache; beyond them the files that were not used for longest "
+            "are deleted, those in use excepted.",
+        ),
+    ] = 8 * 2**30
     skew: Annotated[
         float | None,
         Field(
@@ -126,7 +168,10 @@ class ClientSettings(RoleSettings):
         if self.data is not None and self.trainer is not None:
             expected = "trainer is given too: give data (--data) or trainer (--trainer), not both"
             raise SettingsError("data", self.data, expected)
-        if self.data is None and self.trainer is None:
-            expected = "give either data (--data digits) or trainer (--trainer module:factory)"
+        if self.data is None and self.trainer is None and self.fetch_final is None:
+            expected = (
+                "give either data (--data digits) or trainer (--trainer module:factory); "
+                "fetch_final (--fetch-final FILE) alone takes no part and fetches the result"
+            )
             raise SettingsError("data", None, expected)
         return self

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from client.trainer import Trainer, TrainingTask, train
 from federation.chunking import chunk_bytes_for, chunks
-from federation.tensors import decode, encode
+from federation.tensors import Buffer, decode, encode
 from federation.v1 import participation_pb2 as pb
 
 
@@ -30,7 +30,7 @@ class Update:
     start: pb.ReportStart
 
 
-def fit(trainer: Trainer, base: bytearray, task: TrainingTask) -> Update:
+def fit(trainer: Trainer, base: Buffer, task: TrainingTask) -> Update:
     """Train, and put the result into its wire form; all of it is the trainer's own thread's work.
 
     Raises:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
+import numpy as np
+
 from federation.errors import TransferError
 from federation.tensors import Buffer
 
@@ -47,22 +49,20 @@ def chunks(
     )
 
 
-class Assembler:
-    """One transfer of a declared size, put together in one buffer.
+class Verifier:
+    """One transfer of a declared size, checked chunk by chunk; its bytes are kept elsewhere.
 
     A cut transfer resumes: the sender goes on from ``received``. An error leaves everything as
     it was.
 
     Attributes:
         size: Bytes declared.
-        buffer: As long as declared; what it holds is verified once ``finish`` has returned.
         received: Bytes so far, and the offset that the next chunk must have.
         chunks: Chunks so far, over all resumptions.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.buffer = bytearray(size)
         self.reset()
 
     def reset(self) -> None:
@@ -71,8 +71,8 @@ class Assembler:
         self.chunks = 0
         self._hash = hashlib.sha256()
 
-    def add(self, offset: int, data: Buffer) -> None:
-        """Take the next chunk.
+    def check(self, offset: int, data: Buffer) -> memoryview:
+        """Return the next chunk's bytes, to be kept and then taken; changes nothing.
 
         Raises:
             TransferError: ``"empty-chunk"`` (it would keep a stalled transfer alive),
@@ -92,10 +92,12 @@ class Assembler:
                 f"a chunk ends at byte {end}, but {self.size} bytes were declared",
                 reason="more-bytes-than-declared",
             )
-        # Through a memoryview: a bytearray would copy the chunk once more before it stores it.
-        memoryview(self.buffer)[offset:end] = view
+        return view
+
+    def take(self, view: memoryview) -> None:
+        """Count and hash a chunk that was checked, or bytes that were kept from an earlier try."""
         self._hash.update(view)
-        self.received = end
+        self.received += len(view)
         self.chunks += 1
 
     def finish(self, *, chunks: int, size: int, sha256: bytes) -> None:
@@ -133,3 +135,22 @@ class Assembler:
                 f"but {sha256[:32].hex()} was sent",
                 reason="wrong-digest",
             )
+
+
+class Assembler(Verifier):
+    """One transfer of a declared size, put together in one buffer.
+
+    Attributes:
+        buffer: As long as declared; what it holds is verified once ``finish`` has returned.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        # Not a bytearray: that is zeroed at once, which stops everything else for a second a GB.
+        self.buffer = np.empty(size, np.uint8).data
+
+    def add(self, offset: int, data: Buffer) -> None:
+        """Take the next chunk; raises ``TransferError`` as ``check`` does."""
+        view = self.check(offset, data)
+        self.buffer[offset : offset + len(view)] = view
+        self.take(view)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
-from federation.chunking import CHUNK_BYTES, chunk_bytes_for, chunks
+from federation.chunking import chunk_bytes_for, chunks
 from federation.errors import PeerError, StoreError
 from federation.runtime.disk import store_errors
 from federation.runtime.hdf5 import encode_checkpoint
@@ -95,6 +95,8 @@ _Identity: TypeAlias = tuple[int, int, int]
 class Shelf:
     """The artifacts of this selector by digest: the model and the newest two checkpoints.
 
+    One more is kept while clients fetch the result of a session after which others ran.
+
     Its loads block: use a thread. Only one reads at a time, so that many who ask for the same
     checkpoint cost one buffer.
     """
@@ -102,6 +104,8 @@ class Shelf:
     def __init__(self, directory: SharedDirectory) -> None:
         self._directory = directory
         self._reading = threading.Lock()
+        self._hashing = threading.Lock()
+        self._past: tuple[int, Checkpoint] | None = None
         self._model: tuple[_Identity, ModelFile] | None = None
         self._current: tuple[_Identity, int, bytes] | None = None
         self._checkpoints: dict[bytes, Checkpoint] = {}
@@ -117,6 +121,8 @@ class Shelf:
             return checkpoint
         if self._model is not None and self._model[1].sha256 == sha256:
             return self._model[1]
+        if self._past is not None and self._past[1].sha256 == sha256:
+            return self._past[1]
         raise PeerError("no artifact here has this digest", reason="unknown-artifact")
 
     def load_checkpoint(self, digest: str) -> Checkpoint:
@@ -131,12 +137,36 @@ class Shelf:
                     return known
             _, checkpoint = self._read_current()
         if checkpoint.sha256.hex() != digest:
-            raise StoreError(
-                f"{self._directory.checkpoint} is not the checkpoint that the coordinator means; "
-                "both must see the same shared directory",
-                reason="checkpoint-differs",
-            )
+            raise self._differs()
         return checkpoint
+
+    def final_checkpoint(self, digest: str) -> tuple[int, Checkpoint]:
+        """Return the checkpoint with this digest, current or past, and the round that made it.
+
+        Raises:
+            StoreError: It cannot be read, or is neither (``checkpoint-differs``).
+        """
+        with self._reading:
+            if self._past is not None and self._past[1].sha256.hex() == digest:
+                return self._past
+            number, checkpoint = self._read_current()
+            if checkpoint.sha256.hex() == digest:
+                self._past = None
+                return number, checkpoint
+            for number in reversed(self._directory.rounds()):
+                manifest = self._directory.manifest(number)
+                if manifest is not None and manifest["digest"] == digest:
+                    buffer = encode_checkpoint(self._directory.past_checkpoint(number))
+                    self._past = number, Checkpoint(hashlib.sha256(buffer).digest(), buffer)
+                    return self._past
+        raise self._differs()
+
+    def _differs(self) -> StoreError:
+        return StoreError(
+            f"{self._directory.checkpoint} is not the checkpoint that the coordinator means; "
+            "both must see the same shared directory",
+            reason="checkpoint-differs",
+        )
 
     def current_checkpoint(self) -> tuple[int, Checkpoint]:
         """Return the current checkpoint and the round that made it, 0 if none did.
@@ -172,17 +202,16 @@ class Shelf:
     def load_model(self) -> ModelFile | None:
         """Describe the model file, hashed anew only if it changed; None if there is none."""
         path = self._directory.model
-        with self._reading, store_errors(path, "read"):
+        # Under a lock of its own: a model of gigabytes takes seconds.
+        with self._hashing, store_errors(path, "read"):
             try:
                 identity = _identity(path)
             except FileNotFoundError:
                 return None
             if self._model is None or self._model[0] != identity:
-                digest = hashlib.sha256()
                 with path.open("rb") as file:
-                    while data := file.read(CHUNK_BYTES):
-                        digest.update(data)
-                self._model = (identity, ModelFile(path, digest.digest(), identity[1]))
+                    sha256 = hashlib.file_digest(file, "sha256").digest()
+                self._model = (identity, ModelFile(path, sha256, identity[1]))
         return self._model[1]
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from federation import shapes
 from federation.aggregation import WeightedMean
 from federation.errors import PeerError, UpdateRejected
 from federation.plan import RetryWindow, Weighting
@@ -86,6 +87,7 @@ class Member:
         metrics: What the report said.
         transfer: Of the report that was judged.
         receipt_given: The verdict was handed out to the client.
+        shape: How far it came (federation/shapes.py).
     """
 
     client_id: str
@@ -97,6 +99,16 @@ class Member:
     metrics: dict[str, float] = field(default_factory=dict)
     transfer: Transfer | None = None
     receipt_given: bool = False
+    shape: str = shapes.ADMITTED
+
+    def reach(self, mark: str) -> None:
+        """The client took this step."""
+        self.shape = shapes.reached(self.shape, mark)
+
+    @property
+    def reported(self) -> bool:
+        """The report arrived, whatever became of it."""
+        return self.shape.endswith((shapes.ARRIVED, shapes.REJECTED))
 
     @property
     def judged(self) -> bool:
@@ -151,6 +163,7 @@ class Cohort:
     def mark_configured(self, client_id: str) -> None:
         """The configuration was written to the client's stream."""
         member = self.members[client_id]
+        member.reach(shapes.CONFIGURED)
         if member.standing is Standing.CLAIMED:
             member.standing = Standing.CONFIGURED
 
@@ -179,6 +192,7 @@ class Cohort:
         if not self.may_report(member):
             return False
         member.standing = Standing.FOLDING
+        member.reach(shapes.ARRIVED)
         member.transfer = transfer
         member.num_examples = num_examples
         member.metrics = dict(metrics)

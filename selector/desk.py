@@ -7,10 +7,13 @@ what client and coordinator are told of the verdict.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from federation import shapes
 from federation.errors import PeerError
 from federation.plan import RetryWindow
 from federation.runtime import wire
@@ -35,10 +38,17 @@ _DEFAULT_WINDOW = RetryWindow(1.0, 5.0)
 
 @dataclass
 class Served:
-    """The rounds that a selector knows: the running one, and the one before for its receipts."""
+    """The rounds that a selector knows: the running one, and the one before for its receipts.
+
+    Attributes:
+        cohort: Of the running round.
+        ended: Of the one before.
+        expected_end_s: When the running round is expected to be over, on the monotonic clock.
+    """
 
     cohort: Cohort | None = None
     ended: Cohort | None = None
+    expected_end_s: float = 0.0
 
     def find(self, token: str) -> tuple[Cohort, Member]:
         """Return whose token this is; raises ``PeerError`` if it is nobody's."""
@@ -54,9 +64,11 @@ class Served:
 
     @property
     def retry_window(self) -> RetryWindow:
-        """When clients come back, as the newest round wants it."""
-        cohort = self.cohort or self.ended
-        return cohort.order.retry_window if cohort is not None else _DEFAULT_WINDOW
+        """When clients come back that are done, or not wanted: when the next round selects."""
+        if self.cohort is not None:
+            left_s = self.expected_end_s - time.monotonic()
+            return self.cohort.order.retry_window.not_before(left_s)
+        return self.ended.order.retry_window if self.ended is not None else _DEFAULT_WINDOW
 
 
 @dataclass(frozen=True)
@@ -115,6 +127,7 @@ class ReportDesk:
         cohort, member = self._served.find(token)
         if await self.is_judged(member) or not cohort.may_report(member):
             return self._not_wanted(cohort, member)
+        member.reach(shapes.TRAINED)
         self._require_attached()
         size_max = cohort.spec.encoded_bytes + UPDATE_SLACK_BYTES
         if not 0 < size <= size_max:
@@ -150,6 +163,11 @@ class ReportDesk:
         window = wire.retry_window_to_wire(self._served.retry_window)
         not_now = participation_pb2.Aborted(reason=reason, retry_window=window)
         return participation_pb2.BeginReportResponse(aborted=not_now)
+
+    def note_training(self, token: str) -> None:
+        """The client with this token, if it is one's, has what it needs to train."""
+        with contextlib.suppress(PeerError):
+            self._served.find(token)[1].reach(shapes.TRAINING)
 
     def find_upload(self, token: str) -> tuple[Cohort, Member, Upload | None]:
         """Return the permitted report of this token, if it still is one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableSequence
+from collections.abc import Iterable, Iterator, MutableSequence
 from typing import TypeVar
 
 from federation.plan import RetryWindow
@@ -55,6 +55,17 @@ def verdict_event(round_id: str, member: Member) -> pb.SelectorEvent | None:
             return None
 
 
+def shape_events(round_id: str, members: Iterable[Member]) -> list[pb.SelectorEvent]:
+    """Say how far those came who have not reported, in messages of moderate size."""
+    unreported = [member for member in members if not member.reported]
+    events = []
+    for start in range(0, len(unreported), FACTS_MAX):
+        told = {m.client_id: m.shape for m in unreported[start : start + FACTS_MAX]}
+        shapes = pb.ClientShapes(round_id=round_id, shapes=told)
+        events.append(pb.SelectorEvent(client_shapes=shapes))
+    return events
+
+
 def state_of(cohort: Cohort, partial: pb.PartialWritten | None) -> pb.CohortState:
     """Say all that the selector knows of the round."""
     order = cohort.order
@@ -96,6 +107,7 @@ def in_messages(hello: pb.Hello) -> list[pb.SelectorEvent]:
     for held in _cut_off(hello.held):
         checked_in = pb.ClientsCheckedIn(clients=held)
         rest.append(pb.SelectorEvent(clients_checked_in=checked_in))
+    hello.more = bool(rest)
     return [pb.SelectorEvent(hello=hello), *rest]
 
 

@@ -21,11 +21,12 @@ from federation.tensors import Buffer
 from federation.v1 import coordination_pb2 as pb
 from federation.v1 import participation_pb2
 from selector import reports
-from selector.artifacts import Artifact, Checkpoint, Shelf
+from selector.artifacts import Artifact, Checkpoint, ModelFile, Shelf
 from selector.cohort import UNSPENT, Cohort, Member, Standing
 from selector.desk import Messenger, ReportDesk, Served
 from selector.orders import open_cohort
 from selector.sealing import Sealer, failed
+from selector.sessions import Sessions
 from selector.streams import SUPERSEDED_WINDOW, Stream, Streams, aborted, declined
 
 log = get_logger()
@@ -48,6 +49,7 @@ class Selector:
         tell: Hands an event to the coordinator's stream; set by the uplink.
         is_attached: Says whether the coordinator is heard; set by the uplink.
         idle: Set while no round is served.
+        sessions: What is known of them, and who waits for the end of one.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Selector:
         self.draining = False
         self.idle = asyncio.Event()
         self.idle.set()
+        self.sessions = Sessions()
         self._served = Served()
         messenger = Messenger(
             tell=self._tell_coordinator,
@@ -129,8 +132,10 @@ class Selector:
         return stream
 
     def _open_stream(self, client_id: str, session_id: str) -> Stream:
-        stream = self.streams.open(client_id, session_id)
-        held = participation_pb2.Held(selector_id=self.selector_id)
+        # Who is told of a session hears of its end, also if the coordinator's word of it gets lost.
+        running_id = self.sessions.running_id
+        stream = self.streams.open(client_id, running_id or session_id)
+        held = participation_pb2.Held(selector_id=self.selector_id, session_id=running_id)
         stream.send(participation_pb2.CheckInEvent(held=held))
         return stream
 
@@ -138,9 +143,14 @@ class Selector:
         """The client's stream is gone, by its own doing or ours."""
         if not self.streams.close(stream):
             return
-        if self.cohort is not None:
-            self.cohort.leave(stream.client_id)
+        cohort = self.cohort
+        if cohort is not None and cohort.leave(stream.client_id):
+            self._tell_shapes(cohort, [cohort.members[stream.client_id]])
         self.tell(pb.SelectorEvent(clients_left=pb.ClientsLeft(client_ids=[stream.client_id])))
+
+    def _tell_shapes(self, cohort: Cohort, members: Iterable[Member]) -> None:
+        for event in reports.shape_events(cohort.order.round_id, members):
+            self.tell(event)
 
     def find_artifact(self, sha256: bytes) -> Artifact:
         """Return the artifact with this digest; raises ``PeerError`` if there is none."""
@@ -150,6 +160,15 @@ class Selector:
         """Return the round that made the current checkpoint (0: none did), and the checkpoint."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._disk, self.shelf.current_checkpoint)
+
+    async def final_checkpoint(self, digest: str) -> tuple[int, Checkpoint]:
+        """Return the round that made the checkpoint with this digest, and the checkpoint."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._disk, self.shelf.final_checkpoint, digest)
+
+    async def model(self) -> ModelFile | None:
+        """Return the Keras model file, if there is one."""
+        return await asyncio.get_running_loop().run_in_executor(self._disk, self.shelf.load_model)
 
     # -- What the coordinator is told -----------------------------------------------------------
 
@@ -197,6 +216,8 @@ class Selector:
                 log.info("partial settled", kept=settled.kept, reason=settled.reason)
             case "end_round":
                 self._end(command.end_round)
+            case "session_news":
+                self.sessions.learn(command.session_news)
             case _:
                 pass  # admit_clients: the client is held on its stream, and stays so
 
@@ -209,19 +230,22 @@ class Selector:
                 cohort, self._artifacts = await open_cohort(order, self.shelf, self._disk)
             except FederationError as error:
                 log.error("round not configured", reason=error.reason, detail=error.detail)
-                self._send_away(order.client_ids)
+                self._send_away(order)
                 return
             self._served.cohort = cohort
+            expected_s = wire.seconds_from_wire(order.expected_s)
+            self._served.expected_end_s = time.monotonic() + expected_s
             self._order, self._deadline_s, self._partial = order, deadline_s, None
             self.desk.open()
             self.idle.clear()
         self._take_in(self._served.cohort, order.client_ids)
 
-    def _send_away(self, client_ids: Iterable[str]) -> None:
+    def _send_away(self, order: pb.ConfigureRound) -> None:
         """The round cannot be served here; the clients may come back, or go elsewhere."""
-        left = pb.ClientsLeft(client_ids=client_ids)
+        window = wire.retry_window_from_wire(order.retry_window)
+        left = pb.ClientsLeft(client_ids=order.client_ids)
         for client_id in left.client_ids:
-            self.streams.end(client_id, aborted("selector-failed", self._served.retry_window))
+            self.streams.end(client_id, aborted("selector-failed", window))
         self.tell(pb.SelectorEvent(clients_left=left))
 
     def _take_in(self, cohort: Cohort | None, client_ids: Iterable[str]) -> None:
@@ -273,6 +297,7 @@ class Selector:
             self.desk.close(cohort, "reporting-closed", cohort.order.retry_window)
             folds = self.desk.finish_folds(cohort)
             grace_s = wire.seconds_from_wire(close.grace_s)
+            self._tell_shapes(cohort, cohort.members.values())
             self._partial = await self._sealer.seal(cohort, folds, grace_s)
         self.tell(pb.SelectorEvent(partial_written=self._partial))
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from federation import shapes
 from federation.errors import PeerError, TransferError
 from federation.identifiers import checked_client_id
 from federation.runtime import wire
@@ -17,6 +18,7 @@ from federation.v1 import participation_pb2_grpc
 from selector.artifacts import ModelFile
 from selector.cohort import Cohort, Transfer
 from selector.selector import Selector
+from selector.sessions import Result
 from selector.uploads import Upload
 
 SESSION_ID_MAX = 64
@@ -45,8 +47,7 @@ class ParticipationService(participation_pb2_grpc.ParticipationServicer):
         """Hold the client until it is declined, aborted or has its receipt."""
         wire.require_protocol(request.protocol_version)
         client_id = checked_client_id(request.client_id)
-        if len(request.session_id) > SESSION_ID_MAX:
-            raise PeerError("this is no session id", reason="malformed-session-id")
+        _check_session_id(request.session_id)
         stream = self._selector.check_in(client_id, request.session_id)
         try:
             while True:
@@ -77,6 +78,7 @@ class ParticipationService(participation_pb2_grpc.ParticipationServicer):
         else:
             for chunk in chunks:
                 await context.write(chunk)
+            self._desk.note_training(request.session_token)
 
     async def BeginReport(
         self, request: pb.BeginReportRequest, context: Any
@@ -111,6 +113,7 @@ class ParticipationService(participation_pb2_grpc.ParticipationServicer):
         frames: AsyncIterator[pb.ReportFrame],
     ) -> None:
         """Take the bytes in; the update is judged only once all of them are verified."""
+        await upload.settle()
         assembler = upload.assembler
         if start.size_bytes != assembler.size or start.offset != assembler.received:
             raise TransferError(
@@ -120,6 +123,7 @@ class ParticipationService(participation_pb2_grpc.ParticipationServicer):
             )
         upload.stream += 1
         stream = upload.stream
+        upload.member.reach(shapes.SENDING)
         while True:
             frame = await self._next(frames)
             if cohort.closed:
@@ -132,7 +136,7 @@ class ParticipationService(participation_pb2_grpc.ParticipationServicer):
             if frame.WhichOneof("frame") == "end":
                 await self._finish(cohort, upload, start, frame.end)
                 return
-            self._add(upload, frame)
+            await self._add(upload, frame)
 
     async def _next(self, frames: AsyncIterator[pb.ReportFrame]) -> pb.ReportFrame:
         try:
@@ -145,11 +149,11 @@ class ParticipationService(participation_pb2_grpc.ParticipationServicer):
                 "the stream ended before the report's end frame", reason="truncated"
             ) from None
 
-    def _add(self, upload: Upload, frame: pb.ReportFrame) -> None:
+    async def _add(self, upload: Upload, frame: pb.ReportFrame) -> None:
         try:
             if frame.WhichOneof("frame") != "data":
                 raise TransferError("only data frames may follow here", reason="no-data")
-            upload.assembler.add(frame.data.offset, frame.data.data)
+            await upload.add(frame.data.offset, frame.data.data)
         except TransferError:
             self._desk.free_upload(upload)
             raise
@@ -177,9 +181,30 @@ class ParticipationService(participation_pb2_grpc.ParticipationServicer):
     async def GetCheckpoint(
         self, request: pb.GetCheckpointRequest, context: Any
     ) -> pb.GetCheckpointResponse:
-        """Describe the current global checkpoint."""
-        number, checkpoint = await self._selector.current_checkpoint()
-        return pb.GetCheckpointResponse(round_number=number, artifact=checkpoint.descriptor())
+        """Describe the current global checkpoint, or wait for the one that a session ends with."""
+        selector, found = self._selector, Result("", running=False)
+        if request.final:
+            _check_session_id(request.session_id)
+            wait_s = wire.seconds_from_wire(request.wait_s)
+            found = await selector.sessions.result(request.session_id, wait_s)
+        if found.running:
+            return pb.GetCheckpointResponse(session_id=found.session_id, session_running=True)
+        if found.digest:
+            number, checkpoint = await selector.final_checkpoint(found.digest)
+        else:
+            number, checkpoint = await selector.current_checkpoint()
+        model = await selector.model()
+        return pb.GetCheckpointResponse(
+            round_number=number,
+            artifact=checkpoint.descriptor(),
+            model=model.descriptor() if model is not None else None,
+            session_id=found.session_id,
+        )
+
+
+def _check_session_id(session_id: str) -> None:
+    if len(session_id) > SESSION_ID_MAX:
+        raise PeerError("this is no session id", reason="malformed-session-id")
 
 
 def _kept(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -23,7 +23,8 @@ class Stream:
 
     Attributes:
         client_id: Who it is.
-        session_id: The session that it last took part in; empty where none.
+        session_id: The session whose end it hears of: the one that ran when it came, else the one
+            that it last took part in; empty where none.
         token: Of the claim whose configuration was sent on it; empty before.
     """
 

@@ -92,6 +92,7 @@ class Uplink:
         self._commands: asyncio.Queue[pb.CoordinatorCommand] = asyncio.Queue(COMMANDS_MAX)
         self._heard_s = float("-inf")
         self._return_s = 0.0
+        self._epoch = 0
         self._heartbeats: dict[int, float] = {}
         self.attached = asyncio.Event()
         self.detached = asyncio.Event()
@@ -140,6 +141,7 @@ class Uplink:
                 log.warning("coordinator not reached", target=self._target, why=_why(error))
             finally:
                 self._events = None
+                self._selector.sessions.lose()
                 self.attached.clear()
                 self.detached.set()
             if time.monotonic() - began_s > BACKOFF_MAX_S:
@@ -183,6 +185,14 @@ class Uplink:
             raise PeerError("a coordinator's stream begins with welcome", reason="no-welcome")
         wire.require_protocol(first.welcome.protocol_version)
         welcome: pb.Welcome = first.welcome
+        if welcome.epoch < self._epoch:
+            raise PeerError(
+                f"the coordinator at {self._target} is of epoch {welcome.epoch}, and one of epoch "
+                f"{self._epoch} was heard before: it is out of office, or its directory was laid "
+                "out anew, and then this selector is to be restarted",
+                reason="coordinator-superseded",
+            )
+        self._epoch = welcome.epoch
         return welcome
 
     async def _read(self, call: Any) -> None:

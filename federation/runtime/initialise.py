@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from federation.errors import SettingsError, StoreError
 from federation.runtime.disk import make_directory, staged_file, store_errors, sync_directory
 from federation.runtime.hdf5 import is_keras_model, read_weights
+from federation.runtime.progress import Progress, Unwatched, copy_file
 from federation.runtime.store import SharedDirectory
 from federation.tensors import MalformedTensors, ModelSpec
 
@@ -33,7 +33,13 @@ _NPZ_DAMAGE = (
 
 
 def initialise(
-    root: Path, *, model: Path | None, arrays: Path | None, builtin: Path, force: bool = False
+    root: Path,
+    *,
+    model: Path | None,
+    arrays: Path | None,
+    builtin: Path,
+    force: bool = False,
+    progress: Progress | None = None,
 ) -> None:
     """Make ``root`` a shared directory whose rounds start from the given weights.
 
@@ -47,6 +53,7 @@ def initialise(
         builtin: The Keras model to take if neither is.
         force: Start again from these weights in a directory that has been initialised. No
             coordinator may be running on it.
+        progress: Told how far it is; None: nobody looks.
 
     Raises:
         SettingsError: About ``model``, ``arrays`` or ``shared_data``; nothing was changed, unless
@@ -56,6 +63,8 @@ def initialise(
         raise SettingsError("arrays", str(arrays), "give either a model or arrays, not both")
     store = SharedDirectory(root)
     source = None if arrays is not None else (model or builtin)
+    progress = progress or Unwatched()
+    progress.begin(f"Reading {(source or arrays or root).name}", None)
     weights = _weights_of_model(source) if source else _weights_of_arrays(arrays or Path())
     try:
         if store.is_initialised() and not force:
@@ -65,7 +74,7 @@ def initialise(
                 "it is initialised already; --force starts again from new weights",
                 reason="already-initialised",
             )
-        _place(store, source, weights)
+        _place(store, source, weights, progress)
     except StoreError as error:
         raise SettingsError("shared_data", str(root), error.detail, reason=error.reason) from error
 
@@ -78,7 +87,7 @@ def initialise_with(root: Path, weights: Mapping[str, NDArray[Any]]) -> None:
     """
     try:
         ModelSpec.of(weights)
-        _place(SharedDirectory(root), None, dict(weights))
+        _place(SharedDirectory(root), None, dict(weights), Unwatched())
     except MalformedTensors as error:
         raise SettingsError(
             "initial", sorted(weights), error.detail, reason=error.reason
@@ -87,7 +96,12 @@ def initialise_with(root: Path, weights: Mapping[str, NDArray[Any]]) -> None:
         raise SettingsError("shared_data", str(root), error.detail, reason=error.reason) from error
 
 
-def _place(store: SharedDirectory, model: Path | None, weights: dict[str, NDArray[Any]]) -> None:
+def _place(
+    store: SharedDirectory,
+    model: Path | None,
+    weights: dict[str, NDArray[Any]],
+    progress: Progress,
+) -> None:
     """Write both files beside their places, and only when both are durable move them there."""
     folder = store.checkpoint.parent
     with ExitStack() as stack:
@@ -97,7 +111,7 @@ def _place(store: SharedDirectory, model: Path | None, weights: dict[str, NDArra
         checkpoint = stack.enter_context(
             staged_file(
                 store.checkpoint,
-                lambda temporary: store.write_first_checkpoint(temporary, weights, model),
+                lambda temporary: store.write_first_checkpoint(temporary, weights, model, progress),
             )
         )
         if model is None:
@@ -105,7 +119,7 @@ def _place(store: SharedDirectory, model: Path | None, weights: dict[str, NDArra
         else:
             source = model
             copy = stack.enter_context(
-                staged_file(store.model, lambda temporary: shutil.copyfile(source, temporary))
+                staged_file(store.model, lambda temporary: copy_file(source, temporary, progress))
             )
             os.replace(copy, store.model)
         os.replace(checkpoint, store.checkpoint)
@@ -120,7 +134,10 @@ def _weights_of_model(path: Path) -> dict[str, NDArray[Any]]:
         raise SettingsError("model", str(path), error.detail, reason=error.reason) from error
     if not weights:
         raise SettingsError(
-            "model", str(path), "it must be a whole Keras model, saved with model.save('model.h5')"
+            "model",
+            str(path),
+            "it must be a whole Keras model, saved with model.save('model.h5')",
+            reason="not-a-model",
         )
     return weights
 
@@ -157,4 +174,4 @@ def _checked_array(path: Path, name: str, archive: np.lib.npyio.NpzFile) -> NDAr
 
 
 def _wrong_arrays(path: Path, fact: str) -> SettingsError:
-    return SettingsError("arrays", str(path), fact)
+    return SettingsError("arrays", str(path), fact, reason="unusable-arrays")

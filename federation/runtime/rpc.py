@@ -18,6 +18,7 @@ from federation.errors import (
     TransferError,
     UpdateRejected,
 )
+from federation.runtime.metrics import count_refused
 from federation.runtime.telemetry import get_logger
 
 log = get_logger()
@@ -32,6 +33,9 @@ _LIBRARY_SERVICES = ("/grpc.health.", "/grpc.reflection.")
 CONNECT_TIMEOUT_MS = 5000
 """A connection that is not made by then is tried anew: gRPC means this by its least backoff, and
 at 200 a busy machine or a far one was never reached."""
+
+INTERNAL_ERROR = "internal-error"
+"""The reason word of a bug: nothing more of it is shown to a peer."""
 
 REASON_KEY = "headwater-reason"
 """Trailing metadata that carries an error's reason word."""
@@ -60,7 +64,6 @@ STATUS_OF_REASON: dict[str, grpc.StatusCode] = {
     "draining": grpc.StatusCode.UNAVAILABLE,
     "full": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "no-permission": grpc.StatusCode.ABORTED,
-    "not-ready": grpc.StatusCode.UNAVAILABLE,
 }
 """Reasons with a status of their own."""
 
@@ -190,6 +193,8 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
 class ErrorBoundary(grpc.aio.ServerInterceptor):
     """Turns our errors into a status with a public text, and everything else into INTERNAL.
 
+    Each is counted by service and reason.
+
     Handlers of streams are coroutines that use ``context.write``, so one boundary fits all kinds.
     """
 
@@ -232,10 +237,12 @@ async def _abort(context: Any, error: Exception, method: str) -> None:
     if isinstance(error, grpc.aio.BaseError):  # the call has ended, e.g. since the peer is gone
         raise error
     if isinstance(error, FederationError):
+        count_refused(method, error.reason)
         log.info("call refused", method=method, reason=error.reason, detail=error.detail)
         metadata = ((REASON_KEY, error.reason),)
         text = public_text(error, to_operator=method.startswith(OPERATOR_SERVICES))
         await context.abort(status_of(error), text, trailing_metadata=metadata)
+    count_refused(method, INTERNAL_ERROR)
     log.error("call failed", method=method, exc_info=error)
-    metadata = ((REASON_KEY, "internal-error"),)
+    metadata = ((REASON_KEY, INTERNAL_ERROR),)
     await context.abort(grpc.StatusCode.INTERNAL, "internal error", trailing_metadata=metadata)

@@ -38,12 +38,12 @@ ROLES = ("coordinator", "selector", "client")
 
 SETTING_NAMES = frozenset(
     """
-    advertise batch_size client_id commit_timeout_s coordinator data drain_s epochs goal_count
-    grace_s held_max history_keep host keep_updates keepalive_s keepalive_timeout_s learning_rate
-    log_json log_level min_reports over_selection port report_stall_s report_window_s
-    reports_in_flight_max retry_delay_max_s retry_delay_min_s return_s rounds seed
-    selection_pipelined selection_timeout_s selector_id selectors shard shared_data skew trainer
-    update_norm_max weight_max weighting
+    advertise batch_size cache cache_bytes_max client_id commit_timeout_s coordinator data drain_s
+    epochs fetch_final goal_count grace_s held_max history_keep host keep_updates keepalive_s
+    keepalive_timeout_s learning_rate log_json log_level min_reports over_selection port
+    report_stall_s report_window_s reports_in_flight_max retry_delay_max_s retry_delay_min_s
+    return_s rounds seed selection_pipelined selection_timeout_s selector_id selectors shard
+    shared_data skew trainer update_norm_max weight_max weighting
     """.split()  # noqa: SIM905 - a list would take a line a word
 )
 """Every setting of every role, so that a role can tell a misspelt variable from another role's.
@@ -250,11 +250,13 @@ def _read_table(settings_class: type[RoleSettings], path: Path, named_by: str) -
     except (OSError, ValueError) as problem:
         what = problem.strerror if isinstance(problem, OSError) else problem
         expected = f"it must name a readable TOML file ({what})"
-        raise SettingsError("config", str(path), expected, source=named_by) from None
+        raise SettingsError(
+            "config", str(path), expected, source=named_by, reason="settings-unreadable"
+        ) from None
     for name, value in content.items():
         if name not in ROLES:
             expected = f"a TOML file has one table a role: {', '.join(ROLES)}{_hint(name, ROLES)}"
-            raise SettingsError(name, value, expected, source=f"file {path}")
+            raise _unknown(name, value, expected, f"file {path}")
         if not isinstance(value, dict):
             expected = f"it must be a table: [{name}] and the settings below it"
             raise SettingsError(name, value, expected, source=f"file {path}")
@@ -263,7 +265,7 @@ def _read_table(settings_class: type[RoleSettings], path: Path, named_by: str) -
     for name, value in table.items():
         if name not in settings_class.model_fields:
             expected = f"there is no such setting{_hint(name, settings_class.model_fields)}"
-            raise SettingsError(name, value, expected, source=f"file {path} [{role}] {name}")
+            raise _unknown(name, value, expected, f"file {path} [{role}] {name}")
     return table
 
 
@@ -273,8 +275,12 @@ def _read_environment(settings_class: type[RoleSettings]) -> dict[str, Any]:
     for variable, value in os.environ.items():
         if variable.upper().startswith(ENVIRONMENT_PREFIX) and variable.upper() not in known:
             expected = f"no role has such a setting{_hint(variable, known)}"
-            raise SettingsError(variable, value, expected, source="environment")
+            raise _unknown(variable, value, expected, "environment")
     return EnvSettingsSource(settings_class, env_ignore_empty=True)()
+
+
+def _unknown(name: str, value: object, expected: str, source: str) -> SettingsError:
+    return SettingsError(name, value, expected, source=source, reason="unknown-setting")
 
 
 def _hint(name: str, known: object) -> str:

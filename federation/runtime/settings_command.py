@@ -51,16 +51,27 @@ def run_role(settings_class: type[S], run: Run[S]) -> NoReturn:
     raise AssertionError("a Typer application exits")
 
 
-def add_settings_command(app: typer.Typer, settings_class: type[S], run: Run[S]) -> None:
-    """Add the role's verb to an application, with the same behaviour as ``run_role``."""
+def add_settings_command(
+    app: typer.Typer, settings_class: type[S], run: Run[S], run_as_json: Run[S] | None = None
+) -> None:
+    """Add the role's verb to an application, with the same behaviour as ``run_role``.
+
+    Args:
+        app: The application.
+        settings_class: The role's model.
+        run: What it does.
+        run_as_json: What it does with ``--json``, if that means more than how to show settings.
+    """
     app.command(
         settings_class.role,
         help=settings_class.summary,
         epilog=f"Example: {settings_class.example}",
-    )(settings_command(settings_class, run))
+    )(settings_command(settings_class, run, run_as_json))
 
 
-def settings_command(settings_class: type[S], run: Run[S]) -> Callable[..., None]:
+def settings_command(
+    settings_class: type[S], run: Run[S], run_as_json: Run[S] | None = None
+) -> Callable[..., None]:
     """Make the function behind a role's command; its signature is what Typer reads."""
 
     def command(config: Path | None, show_settings: bool, as_json: bool, **options: object) -> None:
@@ -73,7 +84,7 @@ def settings_command(settings_class: type[S], run: Run[S]) -> Callable[..., None
             settings = effective.settings
             configure_logging(settings.log_level, settings_class.role, settings.log_json)
             try:
-                status = run(settings)
+                status = (run_as_json if as_json and run_as_json else run)(settings)
             except SettingsError as wrong:
                 raise traced(wrong, effective.sources) from wrong
         except FederationError as error:
@@ -85,7 +96,7 @@ def settings_command(settings_class: type[S], run: Run[S]) -> Callable[..., None
         _parameter(name, field) for name, field in fields_in_order(settings_class).items()
     ]
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # Typer reads it
-        [*parameters, *_OWN_PARAMETERS]
+        [*parameters, *_OWN_PARAMETERS, _json_parameter(lines=run_as_json is not None)]
     )
     return command
 
@@ -172,13 +183,13 @@ _OWN_PARAMETERS = (
         typer.Option("--show-settings", help="Print the settings, each with its source, and exit."),
         False,
     ),
-    _keyword(
-        "as_json",
-        bool,
-        typer.Option("--json", help="With --show-settings: print JSON."),
-        False,
-    ),
 )
+
+
+def _json_parameter(*, lines: bool) -> inspect.Parameter:
+    words = "Print JSON lines, and nothing else on standard output." if lines else ""
+    option = typer.Option("--json", help=f"{words} With --show-settings: print JSON.".strip())
+    return _keyword("as_json", bool, option, False)
 
 
 def _show(effective: Effective[S], *, as_json: bool) -> None:

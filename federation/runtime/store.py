@@ -38,6 +38,7 @@ from federation.runtime.hdf5 import (
 )
 from federation.runtime.history import CHECKPOINT_NAME, History, StagedCheckpoint, stamp_of
 from federation.runtime.partials import WEIGHT_SUFFIX
+from federation.runtime.progress import Progress, Unwatched, watched
 from federation.tensors import ModelSpec
 
 __all__ = ["SharedDirectory", "StagedCheckpoint", "write_atomically"]
@@ -136,7 +137,11 @@ class SharedDirectory:
         )
 
     def write_first_checkpoint(
-        self, path: Path, weights: Mapping[str, NDArray[Any]], layout: Path | None
+        self,
+        path: Path,
+        weights: Mapping[str, NDArray[Any]],
+        layout: Path | None,
+        progress: Progress | None = None,
     ) -> None:
         """Write to ``path``, atomically or not, a checkpoint that no round made.
 
@@ -144,7 +149,10 @@ class SharedDirectory:
         """
         stamp = {ROUND_ATTRIBUTE: self._history.highest()}
         spec = ModelSpec.of(weights)
-        write_checkpoint(path, spec, blocks_of(weights), layout=layout, attributes=stamp)
+        progress = progress or Unwatched()
+        progress.begin(f"Writing {self.checkpoint.name}", spec.nbytes)
+        blocks = watched(blocks_of(weights), progress)
+        write_checkpoint(path, spec, blocks, layout=layout, attributes=stamp)
 
     def stage_checkpoint(
         self, round_number: int, spec: ModelSpec, blocks: Blocks, manifest: Mapping[str, Any]

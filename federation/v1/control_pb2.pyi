@@ -314,12 +314,15 @@ class Status(_message.Message):
     WAITING_CLIENTS_FIELD_NUMBER: _builtins.int
     SHARED_DATA_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    STORAGE_FAILURE_FIELD_NUMBER: _builtins.int
     time_s: _builtins.float
     """Unix seconds by the coordinator's clock."""
     waiting_clients: _builtins.int
     """Clients that are held and take part in no round."""
     shared_data: _builtins.str
     version: _builtins.str
+    storage_failure: _builtins.str
+    """Why nothing can be made durable at the moment, so that no round begins; empty while it can."""
     @_builtins.property
     def round(self) -> Global___RoundStatus:
         """Absent before the first round."""
@@ -348,10 +351,11 @@ class Status(_message.Message):
         waiting_clients: _builtins.int = ...,
         shared_data: _builtins.str = ...,
         version: _builtins.str = ...,
+        storage_failure: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "_session", b"_session", "round", b"round", "session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "_session", b"_session", "recent_rounds", b"recent_rounds", "recent_stages", b"recent_stages", "round", b"round", "selectors", b"selectors", "session", b"session", "shared_data", b"shared_data", "time_s", b"time_s", "version", b"version", "waiting_clients", b"waiting_clients"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "_session", b"_session", "recent_rounds", b"recent_rounds", "recent_stages", b"recent_stages", "round", b"round", "selectors", b"selectors", "session", b"session", "shared_data", b"shared_data", "storage_failure", b"storage_failure", "time_s", b"time_s", "version", b"version", "waiting_clients", b"waiting_clients"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__round: _TypeAlias = _typing.Literal["round"]  # noqa: Y015
     _WhichOneofArgType__round: _TypeAlias = _typing.Literal["_round", b"_round"]  # noqa: Y015
@@ -527,6 +531,7 @@ class ClientStatus(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     NUM_EXAMPLES_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
+    SHAPE_FIELD_NUMBER: _builtins.int
     client_id: _builtins.str
     selector_id: _builtins.str
     standing: _builtins.str
@@ -534,6 +539,8 @@ class ClientStatus(_message.Message):
     reason: _builtins.str
     """Why, where there is a reason."""
     num_examples: _builtins.int
+    shape: _builtins.str
+    """How far it came, e.g. "-v[]+^" (Bonawitz et al. 2019, table 1)."""
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
     def __init__(
@@ -545,10 +552,11 @@ class ClientStatus(_message.Message):
         reason: _builtins.str = ...,
         num_examples: _builtins.int = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        shape: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "metrics", b"metrics", "num_examples", b"num_examples", "reason", b"reason", "selector_id", b"selector_id", "standing", b"standing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "metrics", b"metrics", "num_examples", b"num_examples", "reason", b"reason", "selector_id", b"selector_id", "shape", b"shape", "standing", b"standing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

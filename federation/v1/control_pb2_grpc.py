@@ -95,7 +95,7 @@ class ControlServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetRounds(self, request, context):
-        """The completed rounds that the coordinator has in memory, the newest 64.
+        """Completed rounds, also those before a restart of the coordinator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,7 @@ class ControlStub:
     StopSession: _grpc.UnaryUnaryMultiCallable[_control_pb2.StopSessionRequest, _control_pb2.SessionStatus]
     """Ends the running session; refused as "no-session" if there is none."""
     GetRounds: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetRoundsRequest, _control_pb2.GetRoundsResponse]
-    """The completed rounds that the coordinator has in memory, the newest 64."""
+    """Completed rounds, also those before a restart of the coordinator."""
 
 @_typing.type_check_only
 class ControlAsyncStub(ControlStub):
@@ -60,7 +60,7 @@ class ControlAsyncStub(ControlStub):
     StopSession: _aio.UnaryUnaryMultiCallable[_control_pb2.StopSessionRequest, _control_pb2.SessionStatus]  # type: ignore[assignment]
     """Ends the running session; refused as "no-session" if there is none."""
     GetRounds: _aio.UnaryUnaryMultiCallable[_control_pb2.GetRoundsRequest, _control_pb2.GetRoundsResponse]  # type: ignore[assignment]
-    """The completed rounds that the coordinator has in memory, the newest 64."""
+    """Completed rounds, also those before a restart of the coordinator."""
 
 class ControlServicer(metaclass=_abc_1.ABCMeta):
     """Served by the coordinator, for operators."""
@@ -104,6 +104,6 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.GetRoundsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.GetRoundsResponse, _abc.Awaitable[_control_pb2.GetRoundsResponse]]:
-        """The completed rounds that the coordinator has in memory, the newest 64."""
+        """Completed rounds, also those before a restart of the coordinator."""
 
 def add_ControlServicer_to_server(servicer: ControlServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

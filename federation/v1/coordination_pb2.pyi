@@ -35,6 +35,7 @@ class SelectorEvent(_message.Message):
     PARTIAL_WRITTEN_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     DETACH_FIELD_NUMBER: _builtins.int
+    CLIENT_SHAPES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -59,6 +60,8 @@ class SelectorEvent(_message.Message):
     def heartbeat(self) -> Global___Heartbeat: ...
     @_builtins.property
     def detach(self) -> Global___Detach: ...
+    @_builtins.property
+    def client_shapes(self) -> Global___ClientShapes: ...
     def __init__(
         self,
         *,
@@ -74,12 +77,13 @@ class SelectorEvent(_message.Message):
         partial_written: Global___PartialWritten | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
         detach: Global___Detach | None = ...,
+        client_shapes: Global___ClientShapes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["client_withdrew", b"client_withdrew", "clients_checked_in", b"clients_checked_in", "clients_configured", b"clients_configured", "clients_left", b"clients_left", "clients_returned", b"clients_returned", "detach", b"detach", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "partial_written", b"partial_written", "report_discarded", b"report_discarded", "report_rejected", b"report_rejected", "reports_folded", b"reports_folded"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["client_shapes", b"client_shapes", "client_withdrew", b"client_withdrew", "clients_checked_in", b"clients_checked_in", "clients_configured", b"clients_configured", "clients_left", b"clients_left", "clients_returned", b"clients_returned", "detach", b"detach", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "partial_written", b"partial_written", "report_discarded", b"report_discarded", "report_rejected", b"report_rejected", "reports_folded", b"reports_folded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_withdrew", b"client_withdrew", "clients_checked_in", b"clients_checked_in", "clients_configured", b"clients_configured", "clients_left", b"clients_left", "clients_returned", b"clients_returned", "detach", b"detach", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "partial_written", b"partial_written", "report_discarded", b"report_discarded", "report_rejected", b"report_rejected", "reports_folded", b"reports_folded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_shapes", b"client_shapes", "client_withdrew", b"client_withdrew", "clients_checked_in", b"clients_checked_in", "clients_configured", b"clients_configured", "clients_left", b"clients_left", "clients_returned", b"clients_returned", "detach", b"detach", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "partial_written", b"partial_written", "report_discarded", b"report_discarded", "report_rejected", b"report_rejected", "reports_folded", b"reports_folded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "clients_checked_in", "clients_left", "clients_returned", "clients_configured", "reports_folded", "report_rejected", "report_discarded", "client_withdrew", "partial_written", "heartbeat", "detach"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "clients_checked_in", "clients_left", "clients_returned", "clients_configured", "reports_folded", "report_rejected", "report_discarded", "client_withdrew", "partial_written", "heartbeat", "detach", "client_shapes"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -95,12 +99,15 @@ class Hello(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     COHORT_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     protocol_version: _plan_pb2.ProtocolVersion.ValueType
     selector_id: _builtins.str
     incarnation: _builtins.str
     """Random for each process: another one has another memory."""
     address: _builtins.str
     """Where clients reach this selector, HOST:PORT."""
+    more: _builtins.bool
+    """There was no room for all of this: the rest follows in events."""
     @_builtins.property
     def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckedInClient]:
         """Clients on the selector's list that take part in no round."""
@@ -118,10 +125,11 @@ class Hello(_message.Message):
         address: _builtins.str = ...,
         held: _abc.Iterable[Global___CheckedInClient] | None = ...,
         cohort: Global___CohortState | None = ...,
+        more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cohort", b"_cohort", "cohort", b"cohort"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cohort", b"_cohort", "address", b"address", "cohort", b"cohort", "held", b"held", "incarnation", b"incarnation", "protocol_version", b"protocol_version", "selector_id", b"selector_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cohort", b"_cohort", "address", b"address", "cohort", b"cohort", "held", b"held", "incarnation", b"incarnation", "more", b"more", "protocol_version", b"protocol_version", "selector_id", b"selector_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cohort: _TypeAlias = _typing.Literal["cohort"]  # noqa: Y015
     _WhichOneofArgType__cohort: _TypeAlias = _typing.Literal["_cohort", b"_cohort"]  # noqa: Y015
@@ -250,6 +258,53 @@ class ClientsLeft(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClientsLeft: _TypeAlias = ClientsLeft  # noqa: Y015
+
+@_typing.final
+class ClientShapes(_message.Message):
+    """How far clients came that did not report: said when they leave, and before the partial."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ShapesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ROUND_ID_FIELD_NUMBER: _builtins.int
+    SHAPES_FIELD_NUMBER: _builtins.int
+    round_id: _builtins.str
+    @_builtins.property
+    def shapes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Session shapes by client id, e.g. "-v[" (Bonawitz et al. 2019, table 1)."""
+
+    def __init__(
+        self,
+        *,
+        round_id: _builtins.str = ...,
+        shapes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["round_id", b"round_id", "shapes", b"shapes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClientShapes: _TypeAlias = ClientShapes  # noqa: Y015
 
 @_typing.final
 class ClientsReturned(_message.Message):
@@ -532,6 +587,7 @@ class CoordinatorCommand(_message.Message):
     HEARTBEAT_ANSWER_FIELD_NUMBER: _builtins.int
     SUPERSEDED_FIELD_NUMBER: _builtins.int
     RELEASE_CLIENTS_FIELD_NUMBER: _builtins.int
+    SESSION_NEWS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -552,6 +608,8 @@ class CoordinatorCommand(_message.Message):
     def superseded(self) -> Global___Superseded: ...
     @_builtins.property
     def release_clients(self) -> Global___ReleaseClients: ...
+    @_builtins.property
+    def session_news(self) -> Global___SessionNews: ...
     def __init__(
         self,
         *,
@@ -565,12 +623,13 @@ class CoordinatorCommand(_message.Message):
         heartbeat_answer: Global___HeartbeatAnswer | None = ...,
         superseded: Global___Superseded | None = ...,
         release_clients: Global___ReleaseClients | None = ...,
+        session_news: Global___SessionNews | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["admit_clients", b"admit_clients", "close_reporting", b"close_reporting", "command", b"command", "configure_round", b"configure_round", "decline_clients", b"decline_clients", "end_round", b"end_round", "heartbeat_answer", b"heartbeat_answer", "release_clients", b"release_clients", "settle_partial", b"settle_partial", "superseded", b"superseded", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["admit_clients", b"admit_clients", "close_reporting", b"close_reporting", "command", b"command", "configure_round", b"configure_round", "decline_clients", b"decline_clients", "end_round", b"end_round", "heartbeat_answer", b"heartbeat_answer", "release_clients", b"release_clients", "session_news", b"session_news", "settle_partial", b"settle_partial", "superseded", b"superseded", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admit_clients", b"admit_clients", "close_reporting", b"close_reporting", "command", b"command", "configure_round", b"configure_round", "decline_clients", b"decline_clients", "end_round", b"end_round", "heartbeat_answer", b"heartbeat_answer", "release_clients", b"release_clients", "settle_partial", b"settle_partial", "superseded", b"superseded", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admit_clients", b"admit_clients", "close_reporting", b"close_reporting", "command", b"command", "configure_round", b"configure_round", "decline_clients", b"decline_clients", "end_round", b"end_round", "heartbeat_answer", b"heartbeat_answer", "release_clients", b"release_clients", "session_news", b"session_news", "settle_partial", b"settle_partial", "superseded", b"superseded", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["welcome", "admit_clients", "decline_clients", "configure_round", "close_reporting", "settle_partial", "end_round", "heartbeat_answer", "superseded", "release_clients"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["welcome", "admit_clients", "decline_clients", "configure_round", "close_reporting", "settle_partial", "end_round", "heartbeat_answer", "superseded", "release_clients", "session_news"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -585,24 +644,59 @@ class Welcome(_message.Message):
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     RETURN_S_FIELD_NUMBER: _builtins.int
     HEARTBEAT_S_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     protocol_version: _plan_pb2.ProtocolVersion.ValueType
     return_s: _builtins.float
     """After half of it without an answered heartbeat a selector gives no permission and no receipt."""
     heartbeat_s: _builtins.float
+    epoch: _builtins.int
+    """Rises with each start of a coordinator on the directory; a selector refuses a lower one than
+    it has seen.
+    """
     def __init__(
         self,
         *,
         protocol_version: _plan_pb2.ProtocolVersion.ValueType = ...,
         return_s: _builtins.float = ...,
         heartbeat_s: _builtins.float = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_s", b"heartbeat_s", "protocol_version", b"protocol_version", "return_s", b"return_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "heartbeat_s", b"heartbeat_s", "protocol_version", b"protocol_version", "return_s", b"return_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
+
+@_typing.final
+class SessionNews(_message.Message):
+    """Which session runs, or ran last; sent after Welcome, when one starts and when one is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    OVER_FIELD_NUMBER: _builtins.int
+    FINAL_DIGEST_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Empty: this coordinator knows of none."""
+    over: _builtins.bool
+    final_digest: _builtins.str
+    """Hex SHA-256 of the wire form of the checkpoint that it ended with; empty while it runs."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        over: _builtins.bool = ...,
+        final_digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["final_digest", b"final_digest", "over", b"over", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionNews: _TypeAlias = SessionNews  # noqa: Y015
 
 @_typing.final
 class AdmitClients(_message.Message):
@@ -690,6 +784,7 @@ class ConfigureRound(_message.Message):
     DEADLINE_S_FIELD_NUMBER: _builtins.int
     GRACE_S_FIELD_NUMBER: _builtins.int
     RETRY_WINDOW_FIELD_NUMBER: _builtins.int
+    EXPECTED_S_FIELD_NUMBER: _builtins.int
     round_id: _builtins.str
     round_number: _builtins.int
     session_id: _builtins.str
@@ -700,6 +795,8 @@ class ConfigureRound(_message.Message):
     """Seconds that remain until reporting closes."""
     grace_s: _builtins.float
     """From Close on, until the partial must be written."""
+    expected_s: _builtins.float
+    """Seconds until the round is expected to end; who is done before comes back then. 0: unknown."""
     @_builtins.property
     def client_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -707,7 +804,9 @@ class ConfigureRound(_message.Message):
     @_builtins.property
     def screening_limits(self) -> _plan_pb2.ScreeningLimits: ...
     @_builtins.property
-    def retry_window(self) -> _plan_pb2.RetryWindow: ...
+    def retry_window(self) -> _plan_pb2.RetryWindow:
+        """When clients come back that are sent away as the round ends."""
+
     def __init__(
         self,
         *,
@@ -722,10 +821,11 @@ class ConfigureRound(_message.Message):
         deadline_s: _builtins.float = ...,
         grace_s: _builtins.float = ...,
         retry_window: _plan_pb2.RetryWindow | None = ...,
+        expected_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hyperparameters", b"hyperparameters", "retry_window", b"retry_window", "screening_limits", b"screening_limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "client_ids", b"client_ids", "deadline_s", b"deadline_s", "grace_s", b"grace_s", "hyperparameters", b"hyperparameters", "retry_window", b"retry_window", "round_id", b"round_id", "round_number", b"round_number", "screening_limits", b"screening_limits", "session_id", b"session_id", "weighting", b"weighting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "client_ids", b"client_ids", "deadline_s", b"deadline_s", "expected_s", b"expected_s", "grace_s", b"grace_s", "hyperparameters", b"hyperparameters", "retry_window", b"retry_window", "round_id", b"round_id", "round_number", b"round_number", "screening_limits", b"screening_limits", "session_id", b"session_id", "weighting", b"weighting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

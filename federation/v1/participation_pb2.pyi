@@ -133,15 +133,19 @@ class Held(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SELECTOR_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
     selector_id: _builtins.str
+    session_id: _builtins.str
+    """The session that runs; empty where none does, or the selector does not know."""
     def __init__(
         self,
         *,
         selector_id: _builtins.str = ...,
+        session_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["selector_id", b"selector_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["selector_id", b"selector_id", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -273,18 +277,22 @@ class FetchArtifactRequest(_message.Message):
 
     SHA256_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    SESSION_TOKEN_FIELD_NUMBER: _builtins.int
     sha256: _builtins.bytes
     offset: _builtins.int
     """Where to go on after a cut."""
+    session_token: _builtins.str
+    """Of the round that it is for, if any: whoever has the checkpoint trains."""
     def __init__(
         self,
         *,
         sha256: _builtins.bytes = ...,
         offset: _builtins.int = ...,
+        session_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "sha256", b"sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "session_token", b"session_token", "sha256", b"sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -586,12 +594,25 @@ Global___WithdrawResponse: _TypeAlias = WithdrawResponse  # noqa: Y015
 class GetCheckpointRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    FINAL_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    WAIT_S_FIELD_NUMBER: _builtins.int
+    final: _builtins.bool
+    """The result of a session: answered once it is over. Otherwise the current checkpoint, at once."""
+    session_id: _builtins.str
+    """Which session; empty: the one that runs, or where none does the one that ran last."""
+    wait_s: _builtins.float
+    """Seconds that the answer may wait for the session's end; a selector waits 30 at most."""
     def __init__(
         self,
+        *,
+        final: _builtins.bool = ...,
+        session_id: _builtins.str = ...,
+        wait_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["final", b"final", "session_id", b"session_id", "wait_s", b"wait_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -603,20 +624,35 @@ class GetCheckpointResponse(_message.Message):
 
     ROUND_NUMBER_FIELD_NUMBER: _builtins.int
     ARTIFACT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SESSION_RUNNING_FIELD_NUMBER: _builtins.int
     round_number: _builtins.int
+    """The round that made it; 0 if none did."""
+    session_id: _builtins.str
+    """The session whose result was asked for; empty where there is none."""
+    session_running: _builtins.bool
+    """It is not over: ask again, with this session_id."""
     @_builtins.property
     def artifact(self) -> Global___Artifact:
-        """Fetched with FetchArtifact."""
+        """Fetched with FetchArtifact; not set while the session runs."""
+
+    @_builtins.property
+    def model(self) -> Global___Artifact:
+        """The Keras model that the checkpoint belongs to; not set if there is none."""
 
     def __init__(
         self,
         *,
         round_number: _builtins.int = ...,
         artifact: Global___Artifact | None = ...,
+        model: Global___Artifact | None = ...,
+        session_id: _builtins.str = ...,
+        session_running: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "round_number", b"round_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "model", b"model", "round_number", b"round_number", "session_id", b"session_id", "session_running", b"session_running"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -112,7 +112,8 @@ class ParticipationServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetCheckpoint(self, request, context):
-        """The current global checkpoint in its wire form: a descriptor, then its bytes.
+        """The current global checkpoint, or the one that a session ended with, in its wire form: a
+        descriptor, then its bytes by FetchArtifact.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,9 @@ class ParticipationStub:
     """Idempotent by (round, client): a repeated report gets the first receipt."""
     Withdraw: _grpc.UnaryUnaryMultiCallable[_participation_pb2.WithdrawRequest, _participation_pb2.WithdrawResponse]
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_participation_pb2.GetCheckpointRequest, _participation_pb2.GetCheckpointResponse]
-    """The current global checkpoint in its wire form: a descriptor, then its bytes."""
+    """The current global checkpoint, or the one that a session ended with, in its wire form: a
+    descriptor, then its bytes by FetchArtifact.
+    """
 
 @_typing.type_check_only
 class ParticipationAsyncStub(ParticipationStub):
@@ -66,7 +68,9 @@ class ParticipationAsyncStub(ParticipationStub):
     """Idempotent by (round, client): a repeated report gets the first receipt."""
     Withdraw: _aio.UnaryUnaryMultiCallable[_participation_pb2.WithdrawRequest, _participation_pb2.WithdrawResponse]  # type: ignore[assignment]
     GetCheckpoint: _aio.UnaryUnaryMultiCallable[_participation_pb2.GetCheckpointRequest, _participation_pb2.GetCheckpointResponse]  # type: ignore[assignment]
-    """The current global checkpoint in its wire form: a descriptor, then its bytes."""
+    """The current global checkpoint, or the one that a session ended with, in its wire form: a
+    descriptor, then its bytes by FetchArtifact.
+    """
 
 class ParticipationServicer(metaclass=_abc_1.ABCMeta):
     """Served by every selector, for clients.
@@ -119,6 +123,8 @@ class ParticipationServicer(metaclass=_abc_1.ABCMeta):
         request: _participation_pb2.GetCheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_participation_pb2.GetCheckpointResponse, _abc.Awaitable[_participation_pb2.GetCheckpointResponse]]:
-        """The current global checkpoint in its wire form: a descriptor, then its bytes."""
+        """The current global checkpoint, or the one that a session ended with, in its wire form: a
+        descriptor, then its bytes by FetchArtifact.
+        """
 
 def add_ParticipationServicer_to_server(servicer: ParticipationServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -37,9 +37,9 @@ class Visit:
         """Send one event, named as in the contract."""
         await self._context.write(pb.CheckInEvent(**event))
 
-    async def hold(self) -> None:
-        """Say that the client is held."""
-        await self.send(held=pb.Held(selector_id="north"))
+    async def hold(self, session_id: str = "") -> None:
+        """Say that the client is held, and which session runs."""
+        await self.send(held=pb.Held(selector_id="north", session_id=session_id))
 
     async def decline(self, reason: str = "goal-reached") -> None:
         """Send the client away."""
@@ -80,6 +80,11 @@ def a_receipt(outcome: int = pb.REPORT_OUTCOME_ACCEPTED, reason: str = "") -> pb
 
 
 Begin = Callable[[pb.BeginReportRequest], pb.BeginReportResponse]
+Describe = Callable[[pb.GetCheckpointRequest], pb.GetCheckpointResponse]
+
+
+def _none_is_asked_for(request: pb.GetCheckpointRequest) -> pb.GetCheckpointResponse:
+    raise AssertionError("a client of a round asks for no checkpoint")
 
 
 @dataclass
@@ -95,6 +100,8 @@ class ScriptedSelector(participation_pb2_grpc.ParticipationServicer):
         fetched: Digest and offset of each fetch.
         begin: Answers those who ask for permission; may raise ``Refuse``.
         receipt: Answers reports.
+        checkpoint: Answers those who ask for a checkpoint; may raise ``Refuse``.
+        asked: What they asked.
         cut_after: Bytes after which a report's stream is cut, once.
     """
 
@@ -106,6 +113,8 @@ class ScriptedSelector(participation_pb2_grpc.ParticipationServicer):
     fetched: list[tuple[bytes, int]] = field(default_factory=list)
     begin: Begin | None = None
     receipt: pb.ReportReceipt = field(default_factory=a_receipt)
+    checkpoint: Describe = field(default_factory=lambda: _none_is_asked_for)
+    asked: list[pb.GetCheckpointRequest] = field(default_factory=list)
     cut_after: int | None = None
     received: bytearray = field(default_factory=bytearray)
     server: grpc.aio.Server | None = None
@@ -129,10 +138,10 @@ class ScriptedSelector(participation_pb2_grpc.ParticipationServicer):
         """HOST:PORT."""
         return f"{HOST}:{self.port}"
 
-    async def visit(self) -> Visit:
+    async def visit(self, session_id: str = "") -> Visit:
         """Wait for the next check-in, and hold the client."""
         visit = await within(self.visits.get())
-        await visit.hold()
+        await visit.hold(session_id)
         return visit
 
     def offer(self, weights: Mapping[str, NDArray[Any]]) -> pb.Artifact:
@@ -219,7 +228,12 @@ class ScriptedSelector(participation_pb2_grpc.ParticipationServicer):
     async def GetCheckpoint(  # noqa: N802
         self, request: pb.GetCheckpointRequest, context: Any
     ) -> pb.GetCheckpointResponse:
-        raise AssertionError("a client of a round asks for no checkpoint")
+        self.asked.append(request)
+        try:
+            return self.checkpoint(request)
+        except Refuse as refusal:
+            await context.abort(refusal.status, "refused by the test")
+            raise
 
     async def Withdraw(  # noqa: N802
         self, request: pb.WithdrawRequest, context: Any

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from client.artifacts import Artifacts
+from client.cache import ModelCache
 from client.selectors import BACKOFF_MAX_S, BACKOFF_MIN_S, TRIES_AT_ONE_SELECTOR
 from client.session import TRAINER_FAILURES_MAX, ClientSession, SessionResult
 from client.trainer import Trainer, TrainingResult, TrainingStopped, TrainingTask
@@ -76,7 +79,11 @@ class Life:
 
 @asynccontextmanager
 async def a_client(
-    *selectors: ScriptedSelector, trainer: Trainer | None = None, rounds: int | None = None
+    *selectors: ScriptedSelector,
+    trainer: Trainer | None = None,
+    rounds: int | None = None,
+    one_session: bool = False,
+    artifacts: Artifacts | None = None,
 ) -> AsyncIterator[Life]:
     """Run a client that knows these selectors."""
     pauses: list[tuple[float, float]] = []
@@ -86,7 +93,13 @@ async def a_client(
         return 0.0
 
     session = ClientSession(
-        "ann", [s.address for s in selectors], trainer or Doing(), rounds=rounds, draw=draw
+        "ann",
+        [s.address for s in selectors],
+        trainer or Doing(),
+        rounds=rounds,
+        one_session=one_session,
+        artifacts=artifacts,
+        draw=draw,
     )
     life = Life(session, asyncio.create_task(session.run()), pauses)
     try:
@@ -110,7 +123,7 @@ async def test_client_checks_in_trains_reports_and_ends_after_its_rounds() -> No
         visit = await selector.configured(ZEROS)
         report = await within(selector.reports.get())
 
-        assert await life.ended() == SessionResult(accepted=1)
+        assert await life.ended() == SessionResult(1, "this-session")
         assert (visit.request.client_id, visit.request.session_id) == ("ann", "")
         assert report.weights["w"].tolist() == [1.0] * 3
         assert report.start.num_examples == 7
@@ -238,7 +251,7 @@ async def test_session_over_ends_a_client_with_rounds() -> None:
         visit = await selector.visit()
         await visit.decline("session-over")
 
-        assert await life.ended() == SessionResult(accepted=1)
+        assert await life.ended() == SessionResult(1, "this-session")
 
 
 async def test_session_over_is_a_pause_for_a_client_without_rounds() -> None:
@@ -252,6 +265,57 @@ async def test_session_over_is_a_pause_for_a_client_without_rounds() -> None:
 
         assert visit.request.session_id == "this-session"
         assert following.request.session_id == ""
+
+
+async def test_client_of_one_session_ends_with_it_without_rounds() -> None:
+    """It wants that session's result, and must not take part in the next."""
+    async with a_scripted_selector() as selector, a_client(selector, one_session=True) as life:
+        await selector.configured(ZEROS)
+        await within(selector.reports.get())
+        visit = await selector.visit()
+        await visit.decline("session-over")
+
+        assert await life.ended() == SessionResult(1, "this-session")
+
+
+async def test_client_of_one_session_that_no_round_takes_ends_with_it_too() -> None:
+    """It shows the session that ran when it was held, and so hears that it is over."""
+    async with a_scripted_selector() as selector, a_client(selector, one_session=True) as life:
+        visit = await selector.visit("the-one")
+        await visit.decline("goal-reached")
+        visit = await selector.visit("another")
+        await visit.decline("session-over")
+
+        assert visit.request.session_id == "the-one"
+        assert await life.ended() == SessionResult(0, "the-one")
+
+
+async def test_client_that_was_in_no_round_shows_no_session() -> None:
+    """One that goes on waits for whichever session takes it."""
+    async with a_scripted_selector() as selector, a_client(selector):
+        visit = await selector.visit("the-one")
+        await visit.decline("goal-reached")
+        visit = await selector.visit("the-one")
+
+        assert visit.request.session_id == ""
+
+
+async def test_disk_refuses_the_model_the_client_withdraws(tmp_path: Path) -> None:
+    """A full disk is no reason for the round to wait, and another round may find room."""
+    artifacts = Artifacts(ModelCache(tmp_path / "missing", 1))
+    trainer = Doing()
+    trainer.needs_model = True
+    async with (
+        a_scripted_selector() as selector,
+        a_client(selector, trainer=trainer, artifacts=artifacts),
+    ):
+        model = selector.offer_bytes(b"model", pb.ARTIFACT_KIND_MODEL)
+        visit = await selector.visit()
+        await selector.configure(visit, model, selector.offer(ZEROS), 1)
+        withdrawal = await within(selector.withdrawals.get())
+
+        assert withdrawal.reason == "file-missing"
+        assert not trainer.tasks
 
 
 # -- The trainer ------------------------------------------------------------------------------
@@ -278,7 +342,7 @@ async def test_trainer_that_fails_three_times_in_a_row_ends_the_client() -> None
             await selector.configured(ZEROS, round_number=number + 1)
             await within(selector.withdrawals.get())
 
-        assert await life.ended() == SessionResult(accepted=0, trainer_failed=True)
+        assert await life.ended() == SessionResult(0, "this-session", trainer_failed=True)
 
 
 async def test_report_between_failures_starts_the_count_anew() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from client.settings import ClientSettings, parsed_shard
@@ -75,3 +77,45 @@ def test_shard_is_malformed_it_is_refused(text: str) -> None:
     """The rule is told, with an example."""
     with pytest.raises(ValueError, match="K/N"):
         parsed_shard(text)
+
+
+@pytest.mark.parametrize("name", ["result.npz", "result.h5"])
+def test_result_is_all_that_is_wanted_neither_data_nor_trainer_is_needed(name: str) -> None:
+    """Who only fetches it takes no part."""
+    settings = load_settings(ClientSettings, {"fetch_final": name}).settings
+
+    assert settings.fetch_final == Path(name)
+
+
+def test_name_of_the_result_says_no_format_error_names_both() -> None:
+    """It is said before anything is trained."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(ClientSettings, {"fetch_final": "result.keras"})
+
+    assert caught.value.setting == "fetch_final"
+    assert ".npz or .h5" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("named", "folder"),
+    [("/var/caches", "/var/caches/headwater"), ("relative", "/home/ann/.cache/headwater")],
+)
+def test_cache_is_where_the_users_desktop_keeps_caches(
+    monkeypatch: pytest.MonkeyPatch, named: str, folder: str
+) -> None:
+    """By the XDG specification a relative folder is not valid."""
+    monkeypatch.setenv("XDG_CACHE_HOME", named)
+    monkeypatch.setenv("HOME", "/home/ann")
+
+    settings = load_settings(ClientSettings, {"data": "digits"}).settings
+
+    assert settings.cache == Path(folder)
+
+
+def test_cache_is_given_it_is_taken() -> None:
+    """A folder on a larger disk, for one."""
+    flags = {"data": "digits", "cache": "/scratch", "cache_bytes_max": "0"}
+
+    settings = load_settings(ClientSettings, flags).settings
+
+    assert (settings.cache, settings.cache_bytes_max) == (Path("/scratch"), 0)

@@ -14,6 +14,7 @@ from federation.chunking import (
     LARGE_CHUNK_BYTES,
     LARGE_MODEL_BYTES,
     Assembler,
+    Verifier,
     chunk_bytes_for,
     chunks,
 )
@@ -158,7 +159,7 @@ class TestAssembler:
 
         assembler.finish(chunks=0, size=0, sha256=digest(b""))
 
-        assert assembler.buffer == b""
+        assert bytes(assembler.buffer) == b""
 
     @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
     def test_chunk_is_copied(self, kind: Callable[[bytearray], Buffer]) -> None:
@@ -244,3 +245,34 @@ class TestFinish:
             assembler.finish(chunks=2, size=len(DATA), sha256=digest(DATA))
 
         assert caught.value.reason == "wrong-digest"
+
+
+def test_verifier_keeps_no_bytes_and_knows_them_all_the_same() -> None:
+    """Gigabytes go to a file, and only their hash stays."""
+    verifier = Verifier(len(DATA))
+    for offset, view in chunks(DATA, offset=0, chunk_bytes=4):
+        verifier.take(verifier.check(offset, view))
+
+    verifier.finish(chunks=verifier.chunks, size=len(DATA), sha256=digest(DATA))
+
+    assert verifier.received == len(DATA)
+
+
+def test_chunk_is_checked_and_not_taken_nothing_changes() -> None:
+    """A disk that refuses it leaves the transfer where it was."""
+    verifier = Verifier(len(DATA))
+
+    verifier.check(0, DATA)
+
+    assert (verifier.received, verifier.chunks) == (0, 0)
+
+
+def test_offsets_beyond_4_gb_are_numbers_like_any_other() -> None:
+    """No count in the way wraps at 2**31 or 2**32."""
+    size = 5 << 30
+    verifier = Verifier(size)
+    verifier.received = size - 3
+
+    assert bytes(verifier.check(size - 3, b"abc")) == b"abc"
+    with pytest.raises(TransferError):
+        verifier.check(size - 3, b"abcd")

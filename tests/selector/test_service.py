@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from federation.runtime.store import SharedDirectory
 from federation.tensors import decode, encode
 from federation.v1 import coordination_pb2 as pb
 from federation.v1 import participation_pb2 as participation
-from tests.raw_client import sha256
+from tests.raw_client import Weights, sha256
 from tests.selector.stage import ZEROS, a_stage, ones
 from tests.servers import HOST
-from tests.waiting import refused, within
+from tests.waiting import eventually, refused, within
 
 BUILTIN_MODEL = Path(headwater.__file__).with_name("digits.h5")
 
@@ -331,12 +332,158 @@ async def test_checkpoint_that_was_committed_meanwhile_is_the_current_one(
         assert decode(await ann.fetch(response.artifact.sha256))["w"].tolist() == [[1.0] * 3] * 2
 
 
-def _commit(directory: SharedDirectory, round_number: int) -> None:
-    """Make ones the checkpoint of a round."""
+def _commit(directory: SharedDirectory, round_number: int, weights: Weights | None = None) -> None:
+    """Make these weights, or ones, the checkpoint of a round."""
     spec = read_spec(directory.checkpoint)
-    staged = directory.stage_checkpoint(round_number, spec, blocks_of(ones()), {})
+    blocks = blocks_of(weights or ones())
+    staged = directory.stage_checkpoint(round_number, spec, blocks, {})
     directory.publish(staged, round_number)
     directory.make_current(round_number)
+
+
+# -- The result of a session --------------------------------------------------------------------
+
+
+def _final(session_id: str = "", wait_s: float = 20.0) -> participation.GetCheckpointRequest:
+    return participation.GetCheckpointRequest(final=True, session_id=session_id, wait_s=wait_s)
+
+
+def _runs(session_id: str = "this-session") -> pb.SessionNews:
+    return pb.SessionNews(session_id=session_id)
+
+
+def _over(digest: str, session_id: str = "this-session") -> pb.SessionNews:
+    return pb.SessionNews(session_id=session_id, over=True, final_digest=digest)
+
+
+async def test_session_runs_its_result_waits_for_the_end(tmp_path: Path) -> None:
+    """And is the checkpoint that it ended with, without a place in any round."""
+    async with a_stage(tmp_path) as stage:
+        ann = await stage.client("ann")
+        await stage.attachment.send(session_news=_runs())
+        asking = asyncio.ensure_future(ann.stub.GetCheckpoint(_final("this-session")))
+        short = await within(ann.stub.GetCheckpoint(_final("this-session", wait_s=0.0)))
+
+        _commit(stage.directory, 4)
+        await stage.attachment.send(session_news=_over(stage.base_digest))
+        response = await within(asking)
+
+        assert (short.session_running, short.HasField("artifact")) == (True, False)
+        assert not response.session_running
+        assert (response.session_id, response.round_number) == ("this-session", 4)
+        assert response.artifact.sha256.hex() == stage.base_digest
+        assert decode(await ann.fetch(response.artifact.sha256))["w"].tolist() == [[1.0] * 3] * 2
+
+
+async def test_next_session_has_committed_meanwhile_the_result_comes_from_history(
+    tmp_path: Path,
+) -> None:
+    """Who asks late gets the same as who asked in time."""
+    async with a_stage(tmp_path) as stage:
+        ann = await stage.client("ann")
+        _commit(stage.directory, 4)
+        await stage.attachment.send(session_news=_over(stage.base_digest))
+        await stage.attachment.send(session_news=_runs("next-session"))
+        for number in (5, 6):
+            _commit(stage.directory, number, ones(float(number)))
+            await within(ann.stub.GetCheckpoint(participation.GetCheckpointRequest()))
+
+        response = await within(ann.stub.GetCheckpoint(_final("this-session")))
+
+        assert response.round_number == 4
+        assert decode(await ann.fetch(response.artifact.sha256))["w"].tolist() == [[1.0] * 3] * 2
+
+
+async def test_result_is_nowhere_any_more_the_client_is_told_to_ask_again(tmp_path: Path) -> None:
+    """The shared directory may show it in a moment; the client has a limit of its own."""
+    async with a_stage(tmp_path) as stage:
+        ann = await stage.client("ann")
+        await stage.attachment.send(session_news=_over("00" * 32))
+
+        with refused("checkpoint-differs", grpc.StatusCode.UNAVAILABLE):
+            await within(ann.stub.GetCheckpoint(_final("this-session")))
+
+
+async def test_coordinator_is_not_heard_the_result_is_not_guessed(tmp_path: Path) -> None:
+    """A selector that was restarted waits until it has heard whether the session runs."""
+    async with a_stage(tmp_path) as stage:
+        ann = await stage.client("ann")
+
+        with refused("not-attached", grpc.StatusCode.UNAVAILABLE):
+            await within(ann.stub.GetCheckpoint(_final("this-session", wait_s=0.0)))
+
+
+async def test_stream_to_the_coordinator_breaks_what_runs_is_not_known(tmp_path: Path) -> None:
+    """Until the coordinator has said it anew."""
+    async with a_stage(tmp_path) as stage:
+        sessions = stage.server.selector.sessions
+        await stage.attachment.send(session_news=_runs())
+        await eventually(lambda: sessions.running_id == "this-session")
+
+        stage.attachment.ended.set()
+
+        await eventually(lambda: sessions.running_id == "")
+
+
+async def test_another_session_ran_since_the_result_is_refused(tmp_path: Path) -> None:
+    """For good: what is current may be the other one's."""
+    async with a_stage(tmp_path) as stage:
+        ann = await stage.client("ann")
+        await stage.attachment.send(session_news=_runs("another"))
+
+        with refused("session-unknown", grpc.StatusCode.INVALID_ARGUMENT):
+            await within(ann.stub.GetCheckpoint(_final("this-session")))
+
+
+async def test_id_is_too_long_to_be_a_sessions_it_is_refused(tmp_path: Path) -> None:
+    """As in a check-in."""
+    async with a_stage(tmp_path) as stage:
+        ann = await stage.client("ann")
+
+        with refused("malformed-session-id", grpc.StatusCode.INVALID_ARGUMENT):
+            await within(ann.stub.GetCheckpoint(_final("x" * 100)))
+
+
+async def test_client_that_waits_goes_away_nothing_is_left_of_it(tmp_path: Path) -> None:
+    """Waiting takes no place and leaves none."""
+    async with a_stage(tmp_path) as stage:
+        ann = await stage.client("ann")
+        await stage.attachment.send(session_news=_runs())
+        asking = ann.stub.GetCheckpoint(_final("this-session"))
+        await within(ann.stub.GetCheckpoint(_final("this-session", wait_s=0.0)))
+
+        asking.cancel()
+        await stage.attachment.send(session_news=_over(stage.base_digest))
+        response = await within(ann.stub.GetCheckpoint(_final("this-session")))
+
+        assert response.artifact.sha256.hex() == stage.base_digest
+
+
+async def test_federation_has_a_model_it_is_described_beside_the_checkpoint(
+    tmp_path: Path,
+) -> None:
+    """It gives a client's .h5 file its layout."""
+    async with a_stage(tmp_path) as stage:
+        shutil.copyfile(BUILTIN_MODEL, stage.directory.model)
+        ann = await stage.client("ann")
+
+        response = await within(ann.stub.GetCheckpoint(participation.GetCheckpointRequest()))
+
+        assert response.model.kind == participation.ARTIFACT_KIND_MODEL
+        assert response.model.sha256 == sha256(BUILTIN_MODEL.read_bytes())
+        assert await ann.fetch(response.model.sha256) == BUILTIN_MODEL.read_bytes()
+
+
+async def test_client_is_held_it_hears_which_session_runs(tmp_path: Path) -> None:
+    """So that it can ask for the end of it, also if no round takes it."""
+    async with a_stage(tmp_path) as stage:
+        await stage.attachment.send(session_news=_runs())
+        await eventually(lambda: stage.server.selector.sessions.running_id == "this-session")
+        ann = await stage.client("ann")
+
+        event = await ann.check_in()
+
+        assert event.held.session_id == "this-session"
 
 
 # -- Orders that cannot be carried out --------------------------------------------------------

@@ -779,6 +779,8 @@ async def test_close_tells_of_discarded_reports_before_the_partial(tmp_path: Pat
         told = await stage.attachment.after("report_discarded")
 
         assert (told.client_id, told.reason) == ("ann", "late")
+        came = await stage.attachment.next("client_shapes")
+        assert dict(came.shapes) == {"ann": "-v[]+"}
         await stage.attachment.next("partial_written")
 
 

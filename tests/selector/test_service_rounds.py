@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from coordinator.app import Coordinator
-from coordinator.driver import Session
 from coordinator.record import RoundOutcome
+from coordinator.stages import SessionHandle
 from federation.plan import RoundPlan
 from federation.runtime.hdf5 import read_weights
 from federation.runtime.store import SharedDirectory
@@ -41,7 +41,7 @@ class Tree:
         """End a selector without a goodbye."""
         await self.processes[selector].aclose()
 
-    async def start(self, rounds: int = 1, **plan: Any) -> tuple[Session, list[RoundOutcome]]:
+    async def start(self, rounds: int = 1, **plan: Any) -> tuple[SessionHandle, list[RoundOutcome]]:
         """Start a session; return it, and where its outcomes will be."""
         outcomes: list[RoundOutcome] = []
         times = {"retry_delay_min_s": 0.0, "retry_delay_max_s": 0.1, "return_s": 20.0}
@@ -58,7 +58,7 @@ class Tree:
         assert event.WhichOneof("event") == "held", event
         return client
 
-    async def over(self, session: Session) -> None:
+    async def over(self, session: SessionHandle) -> None:
         """Wait for the end of a session."""
         await within(session.over.wait())
 
