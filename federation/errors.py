@@ -55,9 +55,6 @@ class SettingsError(FederationError):
         self.source = source
         self.expected = expected
 
-    def __str__(self) -> str:
-        return self.detail
-
 
 class PeerError(FederationError):
     """The other side sent something that breaks the contract."""

@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from headwater.verbs import JsonOption, SharedDataOption, errors_said, print_json
-from headwater.words import metrics_in_words
 
 if TYPE_CHECKING:
     from headwater.checkpoints import Checkpoint
@@ -24,6 +23,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def add_checkpoint(root: typer.Typer) -> None:
+    """Add the verbs."""
+    root.add_typer(app, name="checkpoint")
+
 
 RoundOption = Annotated[
     int | None,
@@ -39,6 +44,7 @@ RoundOption = Annotated[
 def list_(shared_data: SharedDataOption = Path("shared_data"), as_json: JsonOption = False) -> None:
     """Print a row for each checkpoint."""
     from headwater.checkpoints import list_checkpoints
+    from headwater.words import metrics_in_words
 
     with errors_said("checkpoint list"):
         checkpoints = list_checkpoints(shared_data)
@@ -73,6 +79,7 @@ def show(
 ) -> None:
     """Print what is known of one checkpoint."""
     from headwater.checkpoints import find_checkpoint, spec_of
+    from headwater.words import metrics_in_words
 
     with errors_said("checkpoint show"):
         checkpoint = find_checkpoint(shared_data, round_number)
@@ -115,12 +122,13 @@ def export(
 ) -> None:
     """Export one checkpoint."""
     from headwater import checkpoints
+    from headwater.progress import bar_on_terminal
 
     with errors_said("checkpoint export"):
         checkpoint = checkpoints.find_checkpoint(shared_data, round_number)
         wanted: Any = file_format or output.suffix.removeprefix(".")
-        with Console(stderr=True).status(f"Writing {output} …"):
-            checkpoints.export(shared_data, checkpoint, wanted, output)
+        with bar_on_terminal() as bar:
+            checkpoints.export(shared_data, checkpoint, wanted, output, bar)
     print(f"{output}: {_origin_in_words(checkpoint)}")
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from federation.errors import SettingsError
 from federation.runtime import keras_weights
 from federation.runtime.disk import remove_quietly, store_errors, write_atomically
+from federation.runtime.exports import write_npz
 from federation.runtime.hdf5 import Stamp, read_spec, read_stamp, read_weights
+from federation.runtime.progress import Progress, Unwatched, copy_file
 from federation.runtime.store import SharedDirectory
 from federation.tensors import ModelSpec
 
@@ -121,7 +119,13 @@ def spec_of(checkpoint: Checkpoint) -> ModelSpec:
     return read_spec(checkpoint.path)
 
 
-def export(root: Path, checkpoint: Checkpoint, file_format: Format, output: Path) -> None:
+def export(
+    root: Path,
+    checkpoint: Checkpoint,
+    file_format: Format,
+    output: Path,
+    progress: Progress | None = None,
+) -> None:
     """Write a checkpoint for another program.
 
     Args:
@@ -130,6 +134,7 @@ def export(root: Path, checkpoint: Checkpoint, file_format: Format, output: Path
         file_format: ``h5``: a weights file for ``model.load_weights``; ``keras``: the whole model
             for ``keras.saving.load_model``; ``npz``: named arrays for ``numpy.load``.
         output: The file to make or to replace; its name must end in the format's name.
+        progress: Told how far it is; None: nobody looks.
 
     Raises:
         SettingsError: The name does not fit, or there is no Keras model, or no Keras.
@@ -145,20 +150,15 @@ def export(root: Path, checkpoint: Checkpoint, file_format: Format, output: Path
         )
     if not output.absolute().parent.is_dir():
         raise SettingsError("output", str(output), "its folder must exist")
+    progress = progress or Unwatched()
+    progress.begin(f"Reading {checkpoint.path.name}", None)
     if file_format == "npz":
-        write_atomically(output, lambda path: _write_npz(checkpoint.path, path))
+        weights = read_weights(checkpoint.path)
+        write_atomically(output, lambda path: write_npz(path, weights, progress))
     elif file_format == "h5":
-        write_atomically(output, lambda path: shutil.copyfile(checkpoint.path, path))
+        write_atomically(output, lambda path: copy_file(checkpoint.path, path, progress))
     else:
         _export_keras(SharedDirectory(root), checkpoint, output)
-
-
-def _write_npz(source: Path, target: Path) -> None:
-    # numpy.savez takes names as keyword arguments, and so no tensor that is called "file".
-    with zipfile.ZipFile(target, "w") as archive:
-        for name, array in read_weights(source).items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
 def _export_keras(directory: SharedDirectory, checkpoint: Checkpoint, output: Path) -> None:

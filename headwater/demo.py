@@ -8,14 +8,14 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from client.keras_trainer import require_keras
-from federation.errors import SettingsError
+from federation.errors import FederationError, SettingsError
 from federation.phases import Outcome
 from federation.runtime import wire
+from federation.runtime.disk import store_errors
 from federation.runtime.initialise import initialise
 from federation.runtime.store import SharedDirectory
 from federation.runtime.tasks import until_first
@@ -23,9 +23,10 @@ from federation.v1 import control_pb2 as pb
 from headwater.children import Child, ChildFailed, Children
 from headwater.control import watch_status
 from headwater.demo_judge import DemoJudge
+from headwater.demo_losses import after_loss
 from headwater.demo_settings import DemoSettings
 from headwater.local import BUILTIN, HOST
-from headwater.views import view_for
+from headwater.views import print_line, view_for
 from headwater.words import plural
 
 RETURN_S = 5.0
@@ -34,14 +35,11 @@ RETURN_S = 5.0
 REPORT_WINDOW_S = 120.0
 """Far more than the digits take."""
 
-WRONG_SETTING = 2
-"""Exit status of a process that cannot work with what it was given."""
+INTERRUPTED = 130
+"""Exit status of a demo that was told to stop."""
 
 INDENT = " " * 10
 """Under the text of a line, which begins with the time."""
-
-STARTS_MAX = 4
-"""A client that has ended by itself so often is not started again."""
 
 
 class Demo:
@@ -49,19 +47,21 @@ class Demo:
 
     Args:
         settings: What was asked for.
+        as_json: Print JSON lines: what ``headwater status --watch --json`` prints, and ``end``.
 
     Raises:
         SettingsError: TensorFlow is not installed.
     """
 
-    def __init__(self, settings: DemoSettings) -> None:
+    def __init__(self, settings: DemoSettings, *, as_json: bool = False) -> None:
         self._settings = settings
         require_keras()
         self._folder = settings.shared_data or Path(tempfile.mkdtemp(prefix="headwater-demo-"))
         self._directory = SharedDirectory(self._folder)
         self._logs = self._folder / "logs"
         self._children = Children(self._logs)
-        self._view = view_for(as_json=False)
+        self._as_json = as_json
+        self._view = view_for(as_json=as_json)
         self._last_round = 0
         self._to_judge: asyncio.Queue[pb.RoundRecord] = asyncio.Queue()
 
@@ -69,19 +69,30 @@ class Demo:
         """Run it to its end or until told to stop; return the exit status."""
         stop = self._stop_on_signals()
         self._initialise()
-        self._logs.mkdir(exist_ok=True)
-        with _errors_to(self._logs / "demo.log"), self._view:
-            running = asyncio.create_task(self._run())
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not running.done():
-                self._say("Stopping all processes …")
-                running.cancel()
-                await asyncio.gather(running, return_exceptions=True)
-                return 130
+        with store_errors(self._logs, "make"):
+            self._logs.mkdir(exist_ok=True)
+        try:
+            with _errors_to(self._logs / "demo.log"), self._view:
+                stopped = await self._run_until(stop)
+        except FederationError as error:
+            self._farewell(error.reason)
+            raise
+        self._farewell("interrupted" if stopped else "")
+        return INTERRUPTED if stopped else 0
+
+    async def _run_until(self, stop: asyncio.Event) -> bool:
+        """Run it; return whether it was told to stop."""
+        running = asyncio.create_task(self._run())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopped = not running.done()
+        if stopped:
+            self._say("Stopping all processes …")
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        else:
             running.result()
-        self._farewell()
-        return 0
+        return stopped
 
     async def _run(self) -> None:
         async with self._children as children:
@@ -116,6 +127,7 @@ class Demo:
                 "shared_data",
                 str(self._folder),
                 "it holds arrays, not a Keras model that the demo could train on digits",
+                reason="model-missing",
             )
 
     async def _start(self, children: Children) -> str:
@@ -238,43 +250,34 @@ class Demo:
 
     # -- Ending ---------------------------------------------------------------------------------
 
-    def _farewell(self) -> None:
-        checkpoint = self._directory.checkpoint
-        print(f"Done. The trained weights are in {checkpoint}")
-        print(
-            "Load them with Keras:\n"
-            "  import keras, shutil\n"
-            f"  model = keras.saving.load_model({str(self._directory.model)!r})\n"
-            f"  shutil.copy({str(checkpoint)!r}, 'trained.h5')\n"
-            "  model.load_weights('trained.h5')",
-            flush=True,
-        )
+    def _farewell(self, reason: str) -> None:
+        """Say where the weights are, or for a program also why they are not the last ones."""
+        checkpoint, model = self._directory.checkpoint, self._directory.model
+        if self._as_json:
+            facts = {"reason": reason, "checkpoint": str(checkpoint), "model": str(model)}
+            print_line("end", facts)
+        elif not reason:
+            _say_how_to_load(checkpoint, model)
 
     def _say(self, text: str) -> None:
         self._view.say(text)
 
 
-def after_loss(
-    module: str, status: int | None, starts: int, modules_left: Sequence[str]
-) -> Literal["start-again", "go-on", "end"]:
-    """Say what a demo does when one of its processes has ended by itself.
-
-    Args:
-        module: What it ran.
-        status: Its exit status, or minus the signal that ended it.
-        starts: How often a process of its name has been started.
-        modules_left: What those run that are still there.
-    """
-    if module == "client" and status != WRONG_SETTING and starts < STARTS_MAX:
-        return "start-again"  # rounds wait for all clients
-    if module == "selector" and "selector" in modules_left:
-        return "go-on"  # its clients know the others
-    return "end"
+def _say_how_to_load(checkpoint: Path, model: Path) -> None:
+    print(f"Done. The trained weights are in {checkpoint}")
+    print(
+        "Load them with Keras:\n"
+        "  import keras, shutil\n"
+        f"  model = keras.saving.load_model({str(model)!r})\n"
+        f"  shutil.copy({str(checkpoint)!r}, 'trained.h5')\n"
+        "  model.load_weights('trained.h5')",
+        flush=True,
+    )
 
 
-def run(settings: DemoSettings) -> int:
+def run(settings: DemoSettings, *, as_json: bool = False) -> int:
     """Be the demo's process; return its exit status."""
-    status = asyncio.run(Demo(settings).run())
+    status = asyncio.run(Demo(settings, as_json=as_json).run())
     # TensorFlow takes seconds to take itself down, and nothing is left to do.
     sys.stdout.flush()
     os._exit(status)

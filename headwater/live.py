@@ -11,7 +11,7 @@ from rich.text import Text
 from federation.phases import Outcome, Phase
 from federation.runtime import wire
 from federation.v1 import control_pb2 as pb
-from headwater.words import round_in_words
+from headwater.words import plural, round_in_words, storage_in_words
 
 ROUNDS_SHOWN = 10
 """Newest rounds in the table."""
@@ -20,9 +20,9 @@ CLIENTS_SHOWN = 12
 """Clients named in a selector's row."""
 
 _SECONDS = {
-    Phase.SELECTION.value: "select s",
-    Phase.CONFIGURATION.value: "config s",
-    Phase.REPORTING.value: "report s",
+    Phase.SELECTION.value: "select\ns",
+    Phase.CONFIGURATION.value: "config\ns",
+    Phase.REPORTING.value: "report\ns",
 }
 """Headings of the seconds that each phase took."""
 
@@ -57,14 +57,16 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(_BARS[round((value - low) / (high - low) * top)] for value in values)
 
 
-def picture(status: pb.Status, held_out: Metrics) -> RenderableType:
+def picture(status: pb.Status, held_out: Metrics, age_s: float = 0.0) -> RenderableType:
     """Draw where the federation stands: the stage, the selectors, the rounds.
 
     Args:
         status: As the coordinator tells it.
         held_out: Loss and accuracy of the rounds that were evaluated; may be empty.
+        age_s: How long ago it was told; what is left of the phase has shrunk by it.
     """
-    parts: list[RenderableType] = [_stage_line(status)]
+    parts: list[RenderableType] = [Text(line, style="red") for line in storage_in_words(status)]
+    parts.append(_stage_line(status, age_s))
     if status.selectors:
         parts.append(_selectors(status))
     if status.recent_rounds:
@@ -72,18 +74,29 @@ def picture(status: pb.Status, held_out: Metrics) -> RenderableType:
     return Group(*parts)
 
 
-def _stage_line(status: pb.Status) -> Text:
+def _stage_line(status: pb.Status, age_s: float) -> Text:
     if not status.HasField("round"):
-        waiting = f"{status.waiting_clients} clients wait" if status.waiting_clients else ""
-        return Text(f"No round yet {waiting}".strip(), style="bold")
+        waiting = plural(status.waiting_clients, "client")
+        waits = f", {waiting} waiting" if status.waiting_clients else ""
+        return Text(f"No round yet{waits}", style="bold")
     round_ = status.round
-    of = f" of {status.session.rounds}" if status.HasField("session") else ""
-    line = Text(f"Round {round_.round_number}{of}  ", style="bold")
+    line = Text(f"Round {round_.round_number}{_place(status)}  ", style="bold")
     style = "red" if wire.outcome_from_wire(round_.outcome) is Outcome.ABANDONED else "bold green"
     line.append(round_in_words(round_), style=style)
     if round_.deadline_s:
-        line.append(f"  {round_.deadline_s:.0f} s left at most", style="dim")
+        left_s = max(round_.deadline_s - age_s, 0.0)
+        line.append(f"  {left_s:.0f} s left at most", style="dim")
     return line
+
+
+def _place(status: pb.Status) -> str:
+    """Say which of the session's rounds this is; numbers go on from one session to the next."""
+    if not status.HasField("session"):
+        return ""
+    completed = wire.phase_from_wire(status.round.phase) is Phase.COMPLETED
+    place = status.session.rounds_completed + (not completed)
+    same = place == status.round.round_number
+    return f" of {status.session.rounds}" if same else f", {place} of {status.session.rounds}"
 
 
 def _selectors(status: pb.Status) -> Table:
@@ -91,20 +104,26 @@ def _selectors(status: pb.Status) -> Table:
     for heading in ("selector", "reported", "clients"):
         table.add_column(heading)
     for selector in status.selectors:
-        clients = [c for c in status.round.clients if c.selector_id == selector.selector_id]
+        clients = sorted(
+            (c for c in status.round.clients if c.selector_id == selector.selector_id),
+            key=lambda client: (len(client.client_id), client.client_id),  # client-2, client-10
+        )
         done = sum(client.standing in ("folded", "reported") for client in clients)
         name = Text(selector.selector_id, style="" if selector.attached else "red")
         if not selector.attached:
             name.append(" away")
-        bar = Text("█" * _of_ten(done, len(clients)), style="green")
-        bar.append("░" * (10 - _of_ten(done, len(clients))), style="dim")
-        bar.append(f" {done}/{len(clients)}")
-        table.add_row(name, bar, _clients(clients))
+        table.add_row(name, _bar(done, len(clients)), _clients(clients))
     return table
 
 
-def _of_ten(done: int, total: int) -> int:
-    return round(10 * done / total) if total else 0
+def _bar(done: int, total: int) -> Text:
+    if not total:
+        return Text("no clients yet", style="dim")
+    full = round(10 * done / total)
+    bar = Text("█" * full, style="green")
+    bar.append("░" * (10 - full), style="dim")
+    bar.append(f" {done}/{total}")
+    return bar
 
 
 def _clients(clients: Sequence[pb.ClientStatus]) -> Text:
@@ -125,18 +144,18 @@ def _clients(clients: Sequence[pb.ClientStatus]) -> Text:
 def _rounds(records: Sequence[pb.RoundRecord], held_out: Metrics) -> Table:
     columns = metric_names(records, held_out)
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("round")
-    table.add_column("outcome", no_wrap=True)
+    table.add_column("\nround")
+    table.add_column("\noutcome", no_wrap=True)
     for heading in _SECONDS.values():
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for name in columns:
-        table.add_column(name, justify="right")
+        table.add_column(Text(name.replace(" ", "\n", 1)), justify="right")
     for record in records[-ROUNDS_SHOWN:]:
         table.add_row(
             str(record.round_number),
             _outcome(record),
             *(
-                f"{record.phase_seconds[phase]:.2f}" if phase in record.phase_seconds else ""
+                f"{record.phase_seconds[phase]:.1f}" if phase in record.phase_seconds else ""
                 for phase in _SECONDS
             ),
             *(_value(metric(record, held_out, name)) for name in columns),
@@ -147,7 +166,7 @@ def _rounds(records: Sequence[pb.RoundRecord], held_out: Metrics) -> Table:
     }
     if any(len(values) > 1 for values in lines.values()):
         drawn = (sparkline(values[-ROUNDS_SHOWN:]) for values in lines.values())
-        table.add_row(*[""] * (2 + len(_SECONDS)), *drawn, style="cyan")
+        table.add_row("trend", *[""] * (1 + len(_SECONDS)), *drawn, style="cyan")
     return table
 
 

@@ -35,6 +35,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+def add_session(root: typer.Typer) -> None:
+    """Add the verbs."""
+    root.add_typer(app, name="session")
+
+
 RoundsOption = Annotated[
     int,
     typer.Option(
@@ -125,11 +131,9 @@ async def _round(coordinator: str, round_number: int) -> pb.RoundRecord | pb.Rou
     status = await get_status(coordinator)
     if status.HasField("round") and status.round.round_number == round_number:
         return status.round
-    known = [record.round_number for record in status.recent_rounds]
+    known = [record.round_number for record in status.recent_rounds or record]
     expected = (
-        f"the coordinator remembers {known[0]} to {known[-1]}"
-        if known
-        else "no round has completed since the coordinator started"
+        f"the newest completed round is {known[-1]}" if known else "no round has completed yet"
     )
     raise SettingsError("round", round_number, expected, reason="round-unknown")
 
@@ -186,12 +190,12 @@ def _print_round(found: pb.RoundRecord | pb.RoundStatus) -> None:
 
 def _clients_table(found: pb.RoundRecord | pb.RoundStatus) -> Table:
     table = Table()
-    for heading in ("client", "selector", "fate", "examples", "metrics"):
+    for heading in ("client", "selector", "fate", "shape", "examples", "metrics"):
         table.add_column(heading, overflow="fold")
     for client in found.clients:
         fate = f"{client.standing}, {client.reason}" if client.reason else client.standing
         examples = str(client.num_examples) if client.num_examples else ""
-        cells = (client.client_id, client.selector_id, fate, examples)
+        cells = (client.client_id, client.selector_id, fate, client.shape, examples)
         table.add_row(*map(Text, (*cells, metrics_in_words(client.metrics))))
     return table
 

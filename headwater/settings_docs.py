@@ -15,6 +15,7 @@ from federation.runtime.settings import (
     shown,
 )
 from federation.runtime.settings_command import default_text, fields_in_order
+from headwater.generated_docs import table_row, write_or_check
 from selector.settings import SelectorSettings
 
 SETTINGS_CLASSES: tuple[type[RoleSettings], ...] = (
@@ -23,6 +24,8 @@ SETTINGS_CLASSES: tuple[type[RoleSettings], ...] = (
     ClientSettings,
 )
 """The models of all roles, in the order in which they are documented."""
+
+PAGE = Path("docs/settings.md")
 
 _INTRODUCTION = f"""\
 # Settings
@@ -74,23 +77,9 @@ def _section(settings_class: type[RoleSettings]) -> str:
             default_text(field) or "not given",
             field.description or "",
         ]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append(table_row(cells))
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: list[str]) -> int:
-    """Write the page to the path given, or with ``--check`` only compare; return the status."""
-    check = "--check" in arguments
-    path = Path(next((word for word in arguments if word != "--check"), "docs/settings.md"))
-    document = settings_document()
-    if not check:
-        path.write_text(document, encoding="utf-8")
-        return 0
-    if path.is_file() and path.read_text(encoding="utf-8") == document:
-        return 0
-    print(f"{path} is out of date: run python -m headwater.settings_docs", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(write_or_check(sys.argv[1:], PAGE, settings_document(), "headwater.settings_docs"))

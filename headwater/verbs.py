@@ -7,14 +7,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import Message
 
 from federation.errors import FederationError, SettingsError
 from federation.plan import IMPOSSIBLE_PLAN
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 DEFAULT_COORDINATOR = "127.0.0.1:50050"
 
@@ -53,6 +54,8 @@ def errors_said(verb: str) -> Iterator[None]:
 
 def facts_of(message: Message) -> dict[str, Any]:
     """Return a message as JSON-able facts under the contract's own names, numbers as numbers."""
+    from google.protobuf.json_format import MessageToDict
+
     facts: dict[str, Any] = MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )

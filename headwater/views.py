@@ -10,19 +10,20 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
+from federation.phases import Phase
 from federation.runtime import wire
 from federation.runtime.process import stop_on_signals
 from federation.v1 import control_pb2 as pb
 from headwater.control import watch_status
 from headwater.live import picture
 from headwater.verbs import facts_of
-from headwater.words import round_in_words, stage_in_words
+from headwater.words import round_in_words, stage_in_words, storage_in_words
 
-REFRESH_PER_S = 8
-"""How often the picture is drawn at most."""
+REFRESH_PER_S = 4
+"""How often the picture is drawn."""
 
 
 class View(Protocol):
@@ -98,6 +99,7 @@ class PlainView:
     def __init__(self) -> None:
         self._began_s = time.monotonic()
         self._news = _News()
+        self._storage: list[str] = []
         self._said = ""
 
     def __enter__(self) -> Self:
@@ -111,7 +113,11 @@ class PlainView:
         print(f"{time.monotonic() - self._began_s:6.1f} s  {text}", flush=True)
 
     def show(self, status: pb.Status) -> None:
-        """Print each new stage, and the running one if its words changed."""
+        """Print each new stage, and the running one if its words changed; and a disk's refusal."""
+        storage = storage_in_words(status)
+        if storage != self._storage:
+            self._storage = storage
+            self.say(*(storage or ["Things can be made durable again"]))
         for stage in self._news.stages(status):
             self._say_round(stage.round_number, stage_in_words(stage))
         if status.HasField("round"):
@@ -132,20 +138,27 @@ class LiveView:
     """A picture that stays in place, under the lines that were said."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._live = Live(
-            console=console or Console(), refresh_per_second=REFRESH_PER_S, transient=False
-        )
-        self._began_s = time.monotonic()
+        self._began_s = self._told_s = time.monotonic()
         self._status = pb.Status()
         self._held_out: dict[int, dict[str, float]] = {}
+        self._live = Live(
+            get_renderable=self._picture,
+            console=console or Console(),
+            refresh_per_second=REFRESH_PER_S,
+            transient=False,
+        )
 
     def __enter__(self) -> Self:
         self._live.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._live.update(picture(self._status, self._held_out), refresh=True)
+        self._live.refresh()
         self._live.__exit__(None, None, None)
+
+    def _picture(self) -> RenderableType:
+        """Draw it as of now; called whenever the terminal is refreshed, from a thread of rich's."""
+        return picture(self._status, self._held_out, time.monotonic() - self._told_s)
 
     def say(self, text: str) -> None:
         """Print the line above the picture."""
@@ -154,20 +167,19 @@ class LiveView:
 
     def show(self, status: pb.Status) -> None:
         """Draw it."""
-        self._status = status
-        self._live.update(picture(status, self._held_out))
+        self._status, self._told_s = status, time.monotonic()
 
     def judged(self, record: pb.RoundRecord, metrics: Mapping[str, float]) -> None:
         """Draw it with the round's metrics."""
-        self._held_out[record.round_number] = dict(metrics)
-        self._live.update(picture(self._status, self._held_out))
+        self._held_out = self._held_out | {record.round_number: dict(metrics)}
 
 
 class JsonView:
-    """One JSON object a line: ``stage``, ``round`` with its result, and ``note``."""
+    """One JSON object a line: ``stage``, ``round``, ``storage``, ``note``."""
 
     def __init__(self) -> None:
         self._news = _News()
+        self._storage_failure = ""
 
     def __enter__(self) -> Self:
         return self
@@ -177,19 +189,26 @@ class JsonView:
 
     def say(self, text: str) -> None:
         """Print a note."""
-        _print_line("note", {"text": text})
+        print_line("note", {"text": text})
 
     def show(self, status: pb.Status) -> None:
-        """Print each new stage and each newly completed round."""
+        """Print each new stage, each newly completed round, and a disk's refusal and its end."""
+        if status.storage_failure != self._storage_failure:
+            self._storage_failure = status.storage_failure
+            print_line("storage", {"failure": status.storage_failure})
+        records = {record.round_number: record for record in self._news.rounds(status)}
         for stage in self._news.stages(status):
-            _print_line("stage", facts_of(stage) | {"phase": wire.phase_from_wire(stage.phase)})
-        for record in self._news.rounds(status):
-            _print_line("round", facts_of(record))
+            phase = wire.phase_from_wire(stage.phase)
+            print_line("stage", facts_of(stage) | {"phase": phase})
+            if phase is Phase.COMPLETED and stage.round_number in records:
+                print_line("round", facts_of(records.pop(stage.round_number)))
+        for record in records.values():
+            print_line("round", facts_of(record))
 
     def judged(self, record: pb.RoundRecord, metrics: Mapping[str, float]) -> None:
         """Print the metrics on held-out data."""
         facts = {"round_number": record.round_number, "metrics": dict(metrics)}
-        _print_line("held-out", facts)
+        print_line("held-out", facts)
 
 
 def result_in_words(record: pb.RoundRecord, metrics: Mapping[str, float]) -> str:
@@ -202,5 +221,6 @@ def result_in_words(record: pb.RoundRecord, metrics: Mapping[str, float]) -> str
     )
 
 
-def _print_line(kind: str, facts: Mapping[str, Any]) -> None:
+def print_line(kind: str, facts: Mapping[str, Any]) -> None:
+    """Print one object a line for a program, at once."""
     print(json.dumps({"event": kind, **facts}), flush=True)

@@ -32,17 +32,16 @@ def phase_in_words(
     phase: Phase, counts: pb.Counts, selectors: int, outcome: Outcome | None, reason: str
 ) -> str:
     """Say in one line where a round stands."""
-    through = f", through {plural(selectors, 'selector')}" if selectors else ""
+    through = f", {plural(selectors, 'selector')}" if selectors else ""
     others = "".join(f", {fate}" for fate in _other_fates(counts))
     match phase:
         case Phase.SELECTION:
-            here = f"{counts.admitted} of {plural(counts.admit_limit, 'client')}"
-            return f"Selection: {here} checked in{through}"
+            return f"Selection: {counts.admitted} of {counts.admit_limit} checked in{through}"
         case Phase.CONFIGURATION:
-            reached = f"{counts.configured} of {plural(counts.admitted, 'client')}"
+            reached = f"{counts.configured} of {counts.admitted}"
             return f"Configuration: {reached} configured{through}{others}"
         case Phase.REPORTING:
-            heard = f"{counts.folded + counts.reported} of {plural(counts.admitted, 'client')}"
+            heard = f"{counts.folded + counts.reported} of {counts.admitted}"
             return f"Reporting: {heard} reported{through}{others}"
         case Phase.COMPLETED if outcome is Outcome.COMMITTED:
             return f"Completed: committed with {plural(counts.reported, 'report')}{others}"
@@ -81,7 +80,7 @@ def metrics_in_words(metrics: Mapping[str, float]) -> str:
 def status_in_words(status: pb.Status) -> list[str]:
     """Say in a few lines what a federation is doing."""
     attached = sum(selector.attached for selector in status.selectors)
-    lines = []
+    lines = storage_in_words(status)
     if status.HasField("session"):
         lines.append(session_in_words(status.session))
     else:
@@ -98,6 +97,13 @@ def status_in_words(status: pb.Status) -> list[str]:
         where = selector.address if selector.attached else "away"
         lines.append(f"  {selector.selector_id} ({where}): {plural(selector.held, 'client')}")
     return lines
+
+
+def storage_in_words(status: pb.Status) -> list[str]:
+    """Say in a line that the disk refuses, if it does."""
+    if not status.storage_failure:
+        return []
+    return [f"Nothing can be made durable, so no round begins: {status.storage_failure}"]
 
 
 def _other_fates(counts: pb.Counts) -> list[str]:

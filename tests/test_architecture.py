@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from federation.phases import NEXT_PHASES
+from headwater.errors_docs import errors_document
 from headwater.settings_docs import settings_document
 
 ROOT = Path(__file__).parent.parent
@@ -133,6 +134,11 @@ def test_folder_of_tests_is_a_package() -> None:
 def test_settings_page_is_what_the_code_says() -> None:
     """Every setting of every role is documented."""
     assert (ROOT / "docs" / "settings.md").read_text() == settings_document()
+
+
+def test_errors_page_is_what_the_code_says() -> None:
+    """Every reason word that somebody can meet is documented."""
+    assert (ROOT / "docs" / "errors.md").read_text() == errors_document()
 
 
 def test_distribution_is_built_it_has_every_package() -> None:

@@ -64,7 +64,9 @@ def test_setting_is_wrong_the_text_names_it_where_it_came_from_and_what_would_be
     """The operator can act on the sentence alone."""
     error = SettingsError("port", 99999, "it must be 0 to 65535", source="flag --port")
 
-    assert str(error) == "port = 99999 from flag --port is wrong: it must be 0 to 65535"
+    assert str(error) == (
+        "port = 99999 from flag --port is wrong: it must be 0 to 65535 (wrong-setting)"
+    )
     assert (error.setting, error.value, error.expected) == ("port", 99999, "it must be 0 to 65535")
     assert error.reason == "wrong-setting"
 
@@ -73,5 +75,7 @@ def test_setting_is_wrong_and_its_source_unknown_the_text_does_not_guess() -> No
     """No source is better than a wrong one; a text value is quoted."""
     error = SettingsError("weighting", "half", "it must be 'examples' or 'equal'")
 
-    assert str(error) == "weighting = 'half' is wrong: it must be 'examples' or 'equal'"
+    assert str(error) == (
+        "weighting = 'half' is wrong: it must be 'examples' or 'equal' (wrong-setting)"
+    )
     assert error.source == ""

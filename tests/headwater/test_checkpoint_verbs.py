@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from federation.runtime.initialise import initialise_with
-from headwater.cli import app
+from headwater.cli import application
 from tests.headwater.test_checkpoints import FIRST, commit, plus
 
 runner = CliRunner()
@@ -28,7 +28,7 @@ def root(tmp_path: Path) -> Path:
 def checkpoint(root: Path, *words: str) -> Result:
     """Type ``headwater checkpoint … --shared-data ROOT``."""
     typed = ["checkpoint", *words, "--shared-data", str(root)]
-    return runner.invoke(app, typed, env={"COLUMNS": "160"})
+    return runner.invoke(application(), typed, env={"COLUMNS": "160"})
 
 
 def test_checkpoints_are_listed_each_has_a_row(root: Path) -> None:

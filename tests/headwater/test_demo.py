@@ -1,40 +1,63 @@
-"""What a demo decides by itself; tests/system/test_demo.py runs whole ones."""
+"""What a demo prints for programs; tests/system/test_demo.py runs whole ones."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from headwater.demo import STARTS_MAX, WRONG_SETTING, after_loss
-
-KILLED = -9
-OTHERS = ["coordinator", "selector", "client"]
-
-
-def test_client_is_killed_it_is_started_again() -> None:
-    """Rounds wait for all clients, and a demo shows that they survive the loss of one."""
-    assert after_loss("client", KILLED, 1, OTHERS) == "start-again"
+from federation.errors import FederationError
+from headwater.children import ChildFailed
+from headwater.demo import Demo
+from headwater.demo_settings import DemoSettings
 
 
-def test_client_ends_again_and_again_the_demo_ends() -> None:
-    """What fails each time is for the person to see."""
-    assert after_loss("client", 1, STARTS_MAX, OTHERS) == "end"
+class Ending(Demo):
+    """A demo whose run ends at once: as it should, or with this error."""
+
+    failure: FederationError | None = None
+
+    async def _run(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self._say("All run")
 
 
-def test_client_cannot_work_with_its_settings_the_demo_ends() -> None:
-    """The next one could not either."""
-    assert after_loss("client", WRONG_SETTING, 1, OTHERS) == "end"
+@pytest.fixture(name="demo")
+def _demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ending:
+    """A demo that prints JSON lines, where TensorFlow need not be."""
+    monkeypatch.setattr("headwater.demo.require_keras", lambda: None)
+    return Ending(DemoSettings(shared_data=tmp_path), as_json=True)
 
 
-@pytest.mark.parametrize(
-    ("left", "then"), [(OTHERS, "go-on"), (["coordinator", "client"], "end")], ids=["one", "none"]
-)
-def test_selector_is_lost_the_demo_goes_on_while_another_is_left(
-    left: list[str], then: str
+async def test_demo_prints_json_each_line_is_an_object_and_the_last_is_its_end(
+    demo: Ending, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each client knows all selectors."""
-    assert after_loss("selector", KILLED, 1, left) == then
+    """A program reads standard output line by line, and finds the weights in the last."""
+    status = await demo.run()
+
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert status == 0
+    assert lines == [
+        {"event": "note", "text": "All run"},
+        {
+            "event": "end",
+            "reason": "",
+            "checkpoint": str(tmp_path / "initFiles" / "fl_checkpoint"),
+            "model": str(tmp_path / "initFiles" / "model.h5"),
+        },
+    ]
 
 
-def test_coordinator_is_lost_the_demo_ends() -> None:
-    """It has the rounds."""
-    assert after_loss("coordinator", KILLED, 1, OTHERS) == "end"
+async def test_demo_fails_its_last_line_has_the_reason(
+    demo: Ending, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error is told as any other, on standard error."""
+    demo.failure = ChildFailed("the coordinator ended")
+
+    with pytest.raises(ChildFailed):
+        await demo.run()
+
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line).items() >= {"event": "end", "reason": "process-failed"}.items()

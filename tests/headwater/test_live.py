@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from rich.console import Console
 
 from federation.v1 import control_pb2 as pb
@@ -32,8 +33,63 @@ def test_running_round_shows_its_stage_in_words_and_what_is_left() -> None:
     """The first line is the stage line."""
     first = drawn(a_status(), {}).splitlines()[0]
 
-    assert first.startswith("Round 1 of 9  Reporting: 1 of 3 clients reported")
+    assert first.startswith("Round 1 of 9  Reporting: 1 of 3 reported, 2 selectors")
     assert "42 s left at most" in first
+
+
+def test_status_is_some_time_old_less_is_left() -> None:
+    """A clock that stands still looks like a program that does."""
+    console = Console(width=140, color_system=None)
+    with console.capture() as capture:
+        console.print(picture(a_status(), {}, age_s=12.0))
+
+    assert "30 s left at most" in capture.get()
+
+
+@pytest.mark.parametrize(
+    ("completed", "words"),
+    [(0, "Round 1 of 9  Reporting"), (3, "Round 1, 4 of 9  Reporting")],
+)
+def test_round_is_named_by_its_number_and_its_place_in_the_session(
+    completed: int, words: str
+) -> None:
+    """Numbers go on from one session to the next; "11 of 10" is nonsense."""
+    status = a_status()
+    status.session.rounds_completed = completed
+
+    assert drawn(status, {}).startswith(words)
+
+
+def test_no_round_runs_the_line_says_who_waits() -> None:
+    """Between sessions clients are held."""
+    assert drawn(pb.Status(waiting_clients=1), {}) == "No round yet, 1 client waiting\n"
+
+
+def test_disk_refuses_the_first_line_says_so() -> None:
+    """Nothing else is as urgent to know."""
+    status = a_status()
+    status.storage_failure = "disk-full"
+
+    assert "no round begins: disk-full" in drawn(status, {}).splitlines()[0]
+
+
+def test_selector_has_no_client_yet_its_row_says_so() -> None:
+    """0/0 with a bar is a riddle."""
+    status = a_status()
+    del status.round.clients[:]
+
+    assert drawn(status, {}).count("no clients yet") == 2
+
+
+def test_clients_are_drawn_each_keeps_its_place() -> None:
+    """By number, however the clients came."""
+    status = a_status()
+    del status.round.clients[:]
+    for number in (10, 2, 1):
+        status.round.clients.add(client_id=f"client-{number}", selector_id="north")
+
+    row = next(line for line in drawn(status, {}).splitlines() if line.startswith("north"))
+    assert row.index("client-1 ") < row.index("client-2") < row.index("client-10")
 
 
 def test_selectors_have_a_row_each_with_their_clients_and_what_is_the_matter() -> None:
@@ -55,9 +111,10 @@ def test_completed_rounds_show_seconds_by_stage_metrics_and_sparklines() -> None
     text = drawn(status, {1: {"accuracy": 0.5}, 2: {"accuracy": 0.75}})
 
     assert "committed, 3 reports" in text
-    assert "0.50" in text
-    assert "0.25" in text
-    assert "1.00" in text
+    assert "0.5  " in text
+    assert "0.2  " in text
+    assert "1.0  " in text
+    assert "trend" in text
     assert "0.900" in text
     assert "0.750" in text
     assert "█▁" in text

@@ -268,6 +268,8 @@ def test_trainer_that_raises_costs_only_itself() -> None:
     assert outcomes[0].committed
     assert outcomes[0].counts.withdrawn == 1
     assert outcomes[0].clients["client-3"].reason == "trainer-failed"
+    shapes = [outcomes[0].clients[f"client-{n}"].shape for n in (1, 2, 3)]
+    assert shapes == ["-v[]+^", "-v[]+^", "-v[!"]
     assert committed["w"].tolist() == [1.0, 1.0]
 
 

@@ -12,7 +12,7 @@ from coordinator.settings import PLAN_SETTINGS
 from federation.errors import PeerError
 from federation.v1 import control_pb2 as pb
 from headwater import control
-from headwater.cli import app
+from headwater.cli import application
 
 runner = CliRunner()
 
@@ -26,13 +26,18 @@ RECORD = pb.RoundRecord(
     clients=[
         pb.ClientStatus(
             client_id="ann",
+            shape="-v[]+^",
             selector_id="north",
             standing="reported",
             num_examples=7,
             metrics={"loss": 0.25, "\x1b[2J": 1.0},
         ),
         pb.ClientStatus(
-            client_id="ben", selector_id="south", standing="lost", reason="client-lost"
+            client_id="ben",
+            selector_id="south",
+            standing="lost",
+            reason="client-lost",
+            shape="-v[!",
         ),
     ],
 )
@@ -85,7 +90,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
 
 def session(*words: str) -> Result:
     """Type ``headwater session …``."""
-    return runner.invoke(app, ["session", *words], env={"COLUMNS": "120"})
+    return runner.invoke(application(), ["session", *words], env={"COLUMNS": "120"})
 
 
 # -- start and stop ---------------------------------------------------------------------------
@@ -209,8 +214,8 @@ def test_round_is_shown_its_stages_and_each_client_with_its_fate_come(answers: A
     ]
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines_with_cells(result)]
     assert rows == [
-        ["ann", "north", "reported", "7", "\\x1b[2J 1, loss 0.25"],
-        ["ben", "south", "lost, client-lost", "", ""],
+        ["ann", "north", "reported", "-v[]+^", "7", "\\x1b[2J 1, loss 0.25"],
+        ["ben", "south", "lost, client-lost", "-v[!", "", ""],
     ]
     assert lines[-1] == "and 1 client more, for whom the answer had no room"
 
@@ -227,7 +232,7 @@ def test_round_that_runs_is_shown_as_far_as_it_is(answers: Answers) -> None:
 
     result = session("show", "--round", "5")
 
-    assert "Round 5, Reporting: 0 of 1 client reported, through 1 selector\n" in result.stdout
+    assert "Round 5, Reporting: 0 of 1 reported, 1 selector\n" in result.stdout
     assert "pending" in result.stdout
 
 
@@ -236,7 +241,9 @@ def test_round_is_not_remembered_showing_says_which_are(answers: Answers) -> Non
     result = session("show", "--round", "9")
 
     assert result.exit_code == 2
-    assert result.stderr == ("session show: round = 9 is wrong: the coordinator remembers 3 to 4\n")
+    assert result.stderr == (
+        "session show: round = 9 is wrong: the newest completed round is 4 (round-unknown)\n"
+    )
 
 
 def test_rounds_are_asked_for_json_it_is_the_contract_s(answers: Answers) -> None:

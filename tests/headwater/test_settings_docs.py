@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 
 import pytest
 import typer
@@ -11,7 +10,7 @@ from typer.testing import CliRunner
 
 from federation.runtime.settings import ROLES, SETTING_NAMES, RoleSettings, flag_name
 from federation.runtime.settings_command import add_settings_command
-from headwater.settings_docs import SETTINGS_CLASSES, main, settings_document
+from headwater.settings_docs import SETTINGS_CLASSES, settings_document
 
 ALL = pytest.mark.parametrize("settings_class", SETTINGS_CLASSES)
 
@@ -53,24 +52,3 @@ def test_example_of_a_role_is_copied_it_works(settings_class: type[RoleSettings]
     result = CliRunner().invoke(app, [*arguments, "--show-settings"])
 
     assert (program, role, result.exit_code) == ("headwater", settings_class.role, 0)
-
-
-def test_page_is_what_the_models_say_check_passes(tmp_path: Path) -> None:
-    """What was just written is up to date."""
-    page = tmp_path / "settings.md"
-
-    assert main([str(page)]) == 0
-    assert main(["--check", str(page)]) == 0
-
-
-def test_page_is_stale_or_absent_check_fails_and_says_what_to_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The page is never edited by hand."""
-    page = tmp_path / "settings.md"
-
-    assert main(["--check", str(page)]) == 1
-    page.write_text(settings_document() + "more")
-    assert main(["--check", str(page)]) == 1
-    assert "run python -m headwater.settings_docs" in capsys.readouterr().err
-    assert page.read_text().endswith("more")

@@ -56,6 +56,40 @@ def test_json_view_prints_an_object_a_line(capsys: pytest.CaptureFixture[str]) -
     assert lines[2]["metrics"] == {"loss": 0.5}
 
 
+def test_json_view_tells_a_round_s_result_after_its_last_stage(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also if the next round has begun when it is told."""
+    status = a_status(a_record(1, loss=0.5))
+    status.recent_stages.append(a_stage(3, pb.PHASE_COMPLETED))
+    status.recent_stages.append(a_stage(4, pb.PHASE_SELECTION, round_number=2))
+
+    JsonView().show(status)
+
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["event"], line.get("phase")) for line in lines] == [
+        ("stage", "selection"),
+        ("stage", "reporting"),
+        ("stage", "completed"),
+        ("round", None),
+        ("stage", "selection"),
+    ]
+
+
+@pytest.mark.parametrize("view", [PlainView, JsonView])
+def test_disk_refuses_the_view_tells_it_once_and_when_it_is_over(
+    view: type[PlainView | JsonView], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever watches knows why no round begins."""
+    watching, refusing = view(), pb.Status(storage_failure="disk-full")
+    for status in (pb.Status(), refusing, refusing, pb.Status()):
+        watching.show(status)
+
+    first, second = capsys.readouterr().out.splitlines()
+    assert "disk-full" in first
+    assert "disk-full" not in second
+
+
 def test_live_view_ends_with_the_last_picture_and_what_was_said() -> None:
     """What was said stays above the picture; the last state stays on the terminal."""
     output = io.StringIO()

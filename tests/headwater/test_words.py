@@ -33,18 +33,18 @@ def a_round(phase: pb.Phase.ValueType, **counts: int) -> pb.RoundStatus:
 @pytest.mark.parametrize(
     ("round_", "words"),
     [
-        (a_round(pb.PHASE_SELECTION), "Selection: 0 of 4 clients checked in"),
+        (a_round(pb.PHASE_SELECTION), "Selection: 0 of 4 checked in"),
         (
             a_round(pb.PHASE_SELECTION, admitted=1),
-            "Selection: 1 of 4 clients checked in, through 1 selector",
+            "Selection: 1 of 4 checked in, 1 selector",
         ),
         (
             a_round(pb.PHASE_CONFIGURATION, admitted=4, configured=3),
-            "Configuration: 3 of 4 clients configured, through 2 selectors",
+            "Configuration: 3 of 4 configured, 2 selectors",
         ),
         (
             a_round(pb.PHASE_REPORTING, admitted=4, folded=1, lost=1, rejected=1),
-            "Reporting: 1 of 4 clients reported, through 2 selectors, 1 rejected, 1 lost",
+            "Reporting: 1 of 4 reported, 2 selectors, 1 rejected, 1 lost",
         ),
     ],
 )
@@ -109,9 +109,7 @@ def test_something_is_the_matter_with_clients_the_status_names_them_and_stops_at
     lines = status_in_words(status)
 
     assert lines[0] == "Session running: 0 of 9 rounds"
-    assert lines[1] == (
-        "Round 3, Reporting: 0 of 2 clients reported, through 2 selectors, 42 s left at most"
-    )
+    assert lines[1] == ("Round 3, Reporting: 0 of 2 reported, 2 selectors, 42 s left at most")
     assert lines[2 : 2 + EXCEPTIONS_SHOWN] == ["  gone (north): lost, client-lost"] * (
         EXCEPTIONS_SHOWN
     )

@@ -191,20 +191,35 @@ def _missing(path: Path) -> None:
     assert not path.exists()
 
 
+def _gigabytes(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = b"{}"
+        file.create_dataset("model_weights/dense/kernel", (1 << 34,), "f4", fillvalue=1.5)
+
+
 @pytest.mark.parametrize(
-    "make", [_missing, _directory, _text, _weights_only, _no_weights, _external]
+    ("make", "reason"),
+    [
+        (_missing, "file-missing"),
+        (_directory, "file-unreadable"),
+        (_text, "not-hdf5"),
+        (_weights_only, "not-a-model"),
+        (_no_weights, "not-a-model"),
+        (_external, "hdf5-forbidden-link"),
+        (_gigabytes, "hdf5-too-large"),
+    ],
 )
 def test_what_is_no_keras_model_is_refused(
-    store: SharedDirectory, tmp_path: Path, make: Callable[[Path], None]
+    store: SharedDirectory, tmp_path: Path, make: Callable[[Path], None], reason: str
 ) -> None:
-    """The error names the setting and the file, and nothing is made."""
+    """The error names the setting and the file, with a reason of its own, and nothing is made."""
     path = tmp_path / "wrong.h5"
     make(path)
 
     with pytest.raises(SettingsError) as caught:
         initialise(store.root, model=path, arrays=None, builtin=Path("unused"))
 
-    assert caught.value.setting == "model"
+    assert (caught.value.setting, caught.value.reason) == ("model", reason)
     assert str(path) in caught.value.detail
     assert not store.root.exists()
 

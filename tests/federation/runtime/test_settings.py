@@ -202,6 +202,28 @@ def test_file_cannot_be_read_error_says_why(content: str | bytes | None, tmp_pat
     assert expected.startswith("it must name a readable TOML file (")
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[client]\nprot = 1", "unknown-setting"),
+        ("[clients]\nport = 1", "unknown-setting"),
+        ("[client]\nport = 99999", "wrong-setting"),
+        ("[client", "settings-unreadable"),
+    ],
+)
+def test_file_is_wrong_the_reason_says_in_which_way(
+    content: str, reason: str, tmp_path: Path
+) -> None:
+    """A name, a value and a file are three mistakes."""
+    path = tmp_path / "hw.toml"
+    path.write_text(content)
+
+    with pytest.raises(SettingsError) as caught:
+        load_settings(ExampleSettings, {}, path)
+
+    assert caught.value.reason == reason
+
+
 def test_variable_is_known_to_no_role_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A misspelt variable is not ignored."""
     monkeypatch.setenv("HEADWATER_GOAL_COUND", "4")
@@ -232,7 +254,7 @@ def test_error_has_no_source_yet_it_gets_that_of_its_setting() -> None:
     """A rule that is checked after loading is told like the others."""
     error = traced(SettingsError("port", 1, "it is taken"), {"port": "flag --port"})
 
-    assert str(error) == "port = 1 from flag --port is wrong: it is taken"
+    assert str(error) == "port = 1 from flag --port is wrong: it is taken (wrong-setting)"
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_setting_is_wrong_status_is_2_with_one_line_and_no_traceback() -> None:
     assert result.stdout == ""
     assert result.stderr == (
         "client: port = '99999' from flag --port is wrong: "
-        "it must be a whole number from 0 to 65535\n"
+        "it must be a whole number from 0 to 65535 (wrong-setting)\n"
     )
 
 
@@ -92,7 +92,9 @@ def test_run_finds_a_setting_wrong_its_source_is_told() -> None:
     result = invoke("--port", "7", run=run)
 
     assert result.exit_code == 2
-    assert result.stderr == "client: port = 7 from flag --port is wrong: it must be free\n"
+    assert result.stderr == (
+        "client: port = 7 from flag --port is wrong: it must be free (wrong-setting)\n"
+    )
 
 
 def test_run_fails_in_a_known_way_status_is_1_with_one_line() -> None:
@@ -109,6 +111,21 @@ def test_run_fails_in_a_known_way_status_is_1_with_one_line() -> None:
 def test_run_returns_a_status_the_command_exits_with_it() -> None:
     """The role decides its own end."""
     assert invoke(run=lambda _: 3).exit_code == 3
+
+
+@pytest.mark.parametrize(("flags", "status"), [([], 3), (["--json"], 4)])
+def test_role_prints_json_lines_if_it_can_the_flag_asks_for_them(
+    flags: list[str], status: int
+) -> None:
+    """For the others it is about the settings that are shown."""
+    app = typer.Typer()
+    add_settings_command(app, ExampleSettings, lambda _: 3, lambda _: 4)
+
+    lines, shown = CliRunner().invoke(app, flags), CliRunner().invoke(app, ["--help"])
+
+    assert lines.exit_code == status
+    assert "Print JSON lines" in " ".join(shown.output.split())
+    assert invoke(*flags, run=lambda _: 3).exit_code == 3
 
 
 def test_settings_are_shown_as_json_each_has_value_and_source() -> None:

@@ -413,6 +413,7 @@ def test_a_directory_that_cannot_be_used_is_refused_with_what_to_do(
         SharedDirectory(root).check()
 
     assert caught.value.setting == "shared_data"
+    assert caught.value.reason == "shared-directory-unusable"
     assert f"headwater init --shared-data {root}" in caught.value.detail
 
 
