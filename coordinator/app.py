@@ -9,15 +9,21 @@ from pathlib import Path
 from coordinator.committer import Committer
 from coordinator.driver import Driver
 from coordinator.inspector import Inspector
+from coordinator.memory import Memory
 from coordinator.service import ControlService, CoordinationService, PlanOf
 from coordinator.settings import CoordinatorSettings
+from coordinator.tenure import Tenure
+from federation.plan import RoundPlan
 from federation.runtime.clock import Clock
 from federation.runtime.process import say_listening, stop_on_signals
 from federation.runtime.rpc import add_health, bind, create_server, set_serving
 from federation.runtime.store import SharedDirectory
 from federation.runtime.tasks import until_first
+from federation.runtime.telemetry import get_logger
 from federation.runtime.version import VERSION
 from federation.v1 import control_pb2_grpc, coordination_pb2_grpc
+
+log = get_logger()
 
 SERVICES = ("federation.v1.Coordination", "federation.v1.Control")
 
@@ -51,14 +57,21 @@ class Coordinator:
     def __init__(self, shared_data: Path, limits: Limits, plan_of: PlanOf = _DEFAULTS.plan) -> None:
         directory = SharedDirectory(shared_data)
         directory.check()
-        last_round_number = directory.recover()
-        directory.ensure_checkpoint()
-        self._committer = Committer(directory, limits.history_keep)
+        self._tenure = Tenure(directory.coordinator)
+        try:
+            last_round_number = directory.recover()
+            directory.ensure_checkpoint()
+            self._memory = Memory(directory.coordinator, last_round_number or 0)
+        except BaseException:
+            self._tenure.release()
+            raise
+        self._committer = Committer(directory, limits.history_keep, self._tenure.check)
         self.driver = Driver(
             self._committer,
-            Clock(),
+            self._memory,
+            Clock(at_least_s=self._memory.at_s),
             held_max=limits.held_max,
-            last_round_number=last_round_number or 0,
+            retry_window=plan_of().retry_window,
         )
         self._inspector = Inspector(directory, self.driver)
         self._limits = limits
@@ -66,6 +79,22 @@ class Coordinator:
         self._shared_data = shared_data
         self._server = create_server(limits.keepalive_s, limits.keepalive_timeout_s)
         self.port = 0
+
+    def remembers(self, plan: RoundPlan, rounds: int) -> bool:
+        """Say whether the session that is on disk is the one that these flags ask for.
+
+        A session that runs is gone on with, whoever started it. One that is over is not run again
+        by a restart with the same flags.
+        """
+        session = self.driver.ledger.session
+        if session is None:
+            return False
+        same = (session.plan, session.rounds) == (plan, rounds)
+        if not session.over:
+            log.info("session goes on", session_id=session.session_id, as_asked=same)
+        elif same:
+            log.info("session is over already", hint="headwater session start runs another one")
+        return same or not session.over
 
     async def start(self, host: str, port: int) -> None:
         """Bind and serve; ``driver.run`` takes what comes in.
@@ -76,7 +105,10 @@ class Coordinator:
         """
         await self.driver.prepare()
         coordination = CoordinationService(
-            self.driver, self._inspector, return_s=self._limits.return_s
+            self.driver,
+            self._inspector,
+            return_s=self._limits.return_s,
+            epoch=self._tenure.epoch,
         )
         shared_data = str(self._shared_data.resolve())
         control = ControlService(self.driver, self._plan_of, shared_data, VERSION)
@@ -92,6 +124,8 @@ class Coordinator:
         await self._server.stop(grace_s)
         self._inspector.shut_down()
         self._committer.shut_down()
+        self._memory.shut_down()
+        self._tenure.release()
 
 
 def run(settings: CoordinatorSettings) -> int:
@@ -114,7 +148,8 @@ async def _serve(settings: CoordinatorSettings) -> int:
     say_listening("coordinator", "coordinator", settings.host, coordinator.port)
 
     async def serve_until_told() -> None:
-        if settings.rounds is not None:
+        await coordinator.driver.ready.wait()
+        if settings.rounds is not None and not coordinator.remembers(plan, settings.rounds):
             await coordinator.driver.start_session(plan, settings.rounds)
         await stop.wait()
         await coordinator.driver.drain(settings.drain_s)

@@ -30,10 +30,17 @@ class Committer:
     Args:
         directory: The shared directory.
         history_keep: Past rounds that are kept.
+        check_tenure: Raises ``StoreError`` once another coordinator began on the directory.
     """
 
-    def __init__(self, directory: SharedDirectory, history_keep: int) -> None:
+    def __init__(
+        self,
+        directory: SharedDirectory,
+        history_keep: int,
+        check_tenure: Callable[[], None] = lambda: None,
+    ) -> None:
         self._directory = directory
+        self._check_tenure = check_tenure
         self._history_keep = history_keep
         self._strategy = FederatedAveraging()
         self._dropped = threading.Event()
@@ -92,18 +99,23 @@ class Committer:
         staged, self._staged = self._staged, None
         assert staged is not None
         try:
-            await self._in_thread(lambda: self._directory.publish(staged, round_number))
+            await self._in_thread(lambda: self._publish(staged, round_number))
         except StoreError as error:
-            found = await self._manifest(round_number)
-            if found is None or found.get("round_id") != self._round_id:
+            if not await self.holds(round_number, self._round_id):
                 await self._in_thread(lambda: self._directory.discard(staged))
                 raise
             log.warning("commit was in doubt and holds", reason=error.reason)
 
-    async def _manifest(self, round_number: int) -> dict[str, Any] | None:
+    def _publish(self, staged: StagedCheckpoint, round_number: int) -> None:
+        self._check_tenure()
+        self._directory.publish(staged, round_number)
+
+    async def holds(self, round_number: int, round_id: str) -> bool:
+        """Say whether this round is in the history, as soon as that can be read."""
         while True:
             try:
-                return await self._in_thread(lambda: self._directory.manifest(round_number))
+                found = await self._in_thread(lambda: self._directory.manifest(round_number))
+                return found is not None and found.get("round_id") == round_id
             except StoreError as error:
                 log.error("commit in doubt", reason=error.reason, detail=error.detail)
                 await asyncio.sleep(IN_DOUBT_RETRY_S)

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from coordinator import pacing
 from coordinator.effects import Admit, Announce, Configure, Decline, Effect, Release
 from coordinator.events import Owner
+from coordinator.pacing import Pace
 from coordinator.roster import OPEN, Claim, Counts, Duty, Standing
 from federation.phases import NEXT_PHASES, Outcome, Phase
 from federation.plan import RoundPlan
@@ -35,6 +37,7 @@ class Round:
         number: Rises with each round, whatever the outcomes.
         round_id: Random; decides what belongs to this round.
         plan: What the operator asked for.
+        base_digest: Hex SHA-256 of the checkpoint that the clients train from.
         phase: Where the round stands.
         closing: How far Reporting is.
         phase_deadline_s: When the phase (or the inner step of Reporting) ends at the latest.
@@ -42,16 +45,21 @@ class Round:
         claims: The admitted clients by id, in order of admission.
         counts: How many of them stand where; carried along, since to count them anew at every step
             would make a round quadratic in its clients.
-        away_until_s: When each away client counts as lost, Unix seconds; nobody after Close.
+        away_until_s: When each away client counts as lost, Unix seconds; nobody after Close. In
+            Selection: when a client whose selector is not back after a restart loses its place.
         duties: The selector processes that were sent Configure.
         waiting: Surplus clients held for the next round (``plan.pipelined``), first come first.
         outcome: None until Completed.
         reason: Why the round was abandoned; empty otherwise.
+        checkpoint_digest: Hex SHA-256 of the checkpoint that the round wrote; empty before.
+        pace: What was observed of earlier rounds.
+        sent_away: How many clients were declined since the round was full.
     """
 
     number: int
     round_id: str
     plan: RoundPlan
+    base_digest: str
     phase: Phase
     phase_deadline_s: float
     closing: Closing = Closing.OPEN
@@ -63,6 +71,19 @@ class Round:
     waiting: Mapping[str, Owner] = field(default_factory=dict)
     outcome: Outcome | None = None
     reason: str = ""
+    checkpoint_digest: str = ""
+    pace: Pace = field(default_factory=Pace)
+    sent_away: int = 0
+
+    @property
+    def crowd(self) -> int:
+        """How many clients share a retry window."""
+        return max(self.sent_away, self.pace.crowd)
+
+    def expected_s(self, now_s: float) -> float:
+        """Return in how many seconds the round is expected to be over; 0 if nobody knows."""
+        configured_s = self.entered_s.get(Phase.CONFIGURATION)
+        return pacing.expected_s(self.plan, self.pace, configured_s, now_s)
 
     @property
     def deadline_s(self) -> float | None:
@@ -90,6 +111,8 @@ class Draft:
         self.waiting = dict(round_.waiting)
         self.outcome = round_.outcome
         self.reason = round_.reason
+        self.checkpoint_digest = round_.checkpoint_digest
+        self.sent_away = round_.sent_away
         self.effects: list[Effect] = []
         self.by_standing = {
             standing: getattr(round_.counts, standing.value) for standing in Standing
@@ -112,6 +135,8 @@ class Draft:
             waiting=self.waiting,
             outcome=self.outcome,
             reason=self.reason,
+            checkpoint_digest=self.checkpoint_digest,
+            sent_away=self.sent_away,
         )
         return round_, tuple(self.effects)
 
@@ -186,6 +211,7 @@ class Draft:
     def remove(self, client_id: str) -> None:
         """Give a held client's place back."""
         self._count(self.claims.pop(client_id), -1)
+        self.away_until_s.pop(client_id, None)
 
     def _count(self, claim: Claim, difference: int) -> None:
         self.by_standing[claim.standing] += difference
@@ -228,7 +254,13 @@ class Draft:
     def decline(self, owner: Owner, client_id: str, reason: str) -> None:
         """Send the client away with a time to come back; it is not held as well."""
         self.release(owner, client_id, self.waiting.pop(client_id, None))
-        self.effects.append(Decline(owner, (client_id,), reason, self.plan.retry_window))
+        window = self.plan.retry_window
+        if reason == "goal-reached":
+            self.sent_away += 1
+            pace, configured_s = self.before.pace, self.entered_s.get(Phase.CONFIGURATION)
+            in_s = pacing.expected_s(self.plan, pace, configured_s, self.now_s)
+            window = pacing.retry_window(self.plan, max(self.sent_away, pace.crowd), in_s)
+        self.effects.append(Decline(owner, (client_id,), reason, window))
 
     def drop_held(self, owner: Owner) -> None:
         """Forget the clients that this process holds: it, or its stream, is gone."""

@@ -1,4 +1,9 @@
-"""The one task that owns the round: takes events and deadlines, steps, hands effects out."""
+"""The one task that owns the ledger: what happened becomes durable, is taken, and has its effects.
+
+What happened goes into the journal in groups before it is taken, so that nobody hears of anything
+that a crash could undo. A disk that refuses ends the running round; nothing else begins before the
+disk takes what it is given.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,10 @@ import asyncio
 import contextlib
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-from coordinator import round as core
-from coordinator.commands import command_of
+from coordinator.commands import command_of, session_news
 from coordinator.committer import Committer
 from coordinator.effects import (
     Announce,
@@ -25,21 +28,35 @@ from coordinator.events import (
     CheckpointWritten,
     ClientsLeft,
     CommitFinished,
-    Event,
-    PartialSubmitted,
     SelectorDetached,
     SelectorLeft,
     Stopped,
     Ticked,
 )
+from coordinator.ledger import (
+    DRAINING,
+    Happening,
+    Ledger,
+    Restarted,
+    RoundBegan,
+    Session,
+    SessionEnded,
+    SessionStarted,
+    SessionStopping,
+    Turn,
+    take,
+)
 from coordinator.links import Links
 from coordinator.lobby import Lobby
+from coordinator.memory import Memory
 from coordinator.merging import Kept
 from coordinator.record import RoundOutcome, manifest_of, record_of
-from coordinator.roster import Counts
+from coordinator.round import Closing, Round
+from coordinator.stages import SessionHandle, StageRecord, stage_of
+from coordinator.tenure import SUPERSEDED
 from federation.errors import PeerError, StoreError
 from federation.phases import Outcome, Phase
-from federation.plan import RoundPlan
+from federation.plan import RetryWindow, RoundPlan
 from federation.runtime.clock import Clock
 from federation.runtime.telemetry import get_logger
 from federation.v1 import coordination_pb2 as pb
@@ -49,8 +66,14 @@ log = get_logger()
 EVENTS_MAX = 20_000
 """Events that may wait for the driver; streams wait beyond it."""
 
+GROUP_MAX = 1_024
+"""Events that become durable together at most."""
+
 KEPT_MAX = 64
 """Newest stages and completed rounds that the status shows."""
+
+LOOK_S = 5.0
+"""Longest sleep: a machine that was suspended finds its deadlines due within so long."""
 
 STOP_WAIT_S = 5.0
 """Who stops a session waits so long for its end, which a commit that has begun delays."""
@@ -58,62 +81,16 @@ STOP_WAIT_S = 5.0
 COMMIT_WAIT_S = 10.0
 """A commit that has begun when the coordinator drains is left to its next start after so long."""
 
-CURRENT_RETRY_S = 1.0
-"""Pause before another try to make a committed checkpoint the current one."""
+STORAGE_RETRY_S = 1.0
+"""Pause before another try at what the disk refused."""
 
 
 class SessionRefused(PeerError):
     """An operator asked for what the session that runs, or its absence, does not allow."""
 
 
-@dataclass
-class Session:
-    """A run of rounds that an operator started.
-
-    Attributes:
-        session_id: Random; clients show it when they come back.
-        plan: What is asked of each round.
-        rounds: How many rounds to complete, whatever their outcomes.
-        completed: How many have.
-        stopping: No further round begins.
-        on_outcome: Called with the outcome of each round.
-        end_reason: What held clients are told at the end.
-        over: Set when the session has ended.
-    """
-
-    session_id: str
-    plan: RoundPlan
-    rounds: int
-    completed: int = 0
-    stopping: bool = False
-    on_outcome: Callable[[RoundOutcome], None] = lambda _: None
-    end_reason: str = "session-over"
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-@dataclass(frozen=True)
-class StageRecord:
-    """One announced stage; ``sequence`` rises by one with each."""
-
-    sequence: int
-    round_number: int
-    phase: Phase
-    time_s: float
-    counts: Counts
-    plan: RoundPlan
-    selectors: int
-    outcome: Outcome | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class _RoundMayStart:
-    """The committed checkpoint is the current one, so that the next round may configure."""
-
-
-@dataclass(frozen=True)
-class _SessionAsked:
-    session: Session
+class _MayGoOn:
+    """What the last round left is durable: the next one may begin, or the session end."""
 
 
 class Driver:
@@ -121,40 +98,62 @@ class Driver:
 
     Args:
         committer: Writes checkpoints.
-        clock: Time.
+        memory: Keeps what happens.
+        clock: Time, not before ``memory.at_s``.
         held_max: Most clients that are held while no round admits.
-        last_round_number: Highest number that any round on this directory had.
+        retry_window: When clients come back that are sent away before the first session.
 
     Attributes:
         ready: Set once events are taken.
+        ledger: The session and its round.
         base_digest: Hex SHA-256 of the current checkpoint's wire form.
+        storage_failure: Why nothing can be made durable at the moment; empty while it can.
     """
 
     def __init__(
-        self, committer: Committer, clock: Clock, *, held_max: int, last_round_number: int
+        self,
+        committer: Committer,
+        memory: Memory,
+        clock: Clock,
+        *,
+        held_max: int,
+        retry_window: RetryWindow,
     ) -> None:
         self.clock = clock
         self.links = Links()
         self.lobby = Lobby(held_max)
-        self.round: core.Round | None = None
-        self.session: Session | None = None
+        self.ledger: Ledger = memory.ledger
+        self.session: SessionHandle | None = None
         self.base_digest = ""
+        self.storage_failure = ""
         self.stages: deque[StageRecord] = deque(maxlen=KEPT_MAX)
         self.rounds: deque[RoundOutcome] = deque(maxlen=KEPT_MAX)
-        self._sequence = 0
-        self._committer = committer
-        self._last_round_number = last_round_number
-        self._events: asyncio.Queue[Event | _RoundMayStart | _SessionAsked] = asyncio.Queue(
-            EVENTS_MAX
-        )
-        self._tasks: asyncio.TaskGroup
+        self.memory = memory
         self.ready = asyncio.Event()
+        self._committer = committer
+        self._retry_window = retry_window
+        self._events: asyncio.Queue[Happening | _MayGoOn] = asyncio.Queue(EVENTS_MAX)
+        self._held_back: _MayGoOn | None = None
+        self._tasks: asyncio.TaskGroup
         self._changed = asyncio.Event()
-        self._next_digest = ""
+        self._going_on = False
+        self._settled = 0
+        self._draining = False
+        self._suspended = asyncio.Event()
+        if self.ledger.session is not None:
+            self.session = SessionHandle(self.ledger.session)
+            self.session.follow(self.ledger.session)
+            if self.ledger.session.over:
+                self.lobby.ended_session_id = self.ledger.session.session_id
 
     # -- For the services -----------------------------------------------------------------------
 
-    async def post(self, event: Event) -> None:
+    @property
+    def round(self) -> Round | None:
+        """The newest round."""
+        return self.ledger.round
+
+    async def post(self, event: Happening) -> None:
         """Hand in an event; waits while too many are queued."""
         await self._events.put(event)
 
@@ -162,10 +161,16 @@ class Driver:
         """Run a coroutine as a task of the driver, so that its failure is seen."""
         self._tasks.create_task(coroutine)
 
-    def is_running(self, round_id: str) -> bool:
-        """Say whether this is the round that runs now."""
-        running = self.round is not None and self.round.phase is not Phase.COMPLETED
-        return running and self.round is not None and self.round.round_id == round_id
+    def knows(self, round_id: str) -> bool:
+        """Say whether this is the newest round, running or completed."""
+        return self.round is not None and self.round.round_id == round_id
+
+    def session_news(self) -> pb.CoordinatorCommand:
+        """Tell a selector which session runs, or how the newest one ended."""
+        session = self.ledger.session
+        if session is None:
+            return session_news("", "")
+        return session_news(session.session_id, session.final_digest)
 
     async def changes(self, pause_s: float) -> AsyncIterator[None]:
         """Yield now, and then after each change, at most once per ``pause_s``."""
@@ -180,7 +185,7 @@ class Driver:
         plan: RoundPlan,
         rounds: int,
         on_outcome: Callable[[RoundOutcome], None] = lambda _: None,
-    ) -> Session:
+    ) -> SessionHandle:
         """Start a run of rounds.
 
         Raises:
@@ -192,17 +197,18 @@ class Driver:
                 "rounds completed; stop it or wait for its end",
                 reason="session-running",
             )
-        self.session = Session(secrets.token_hex(8), plan, rounds, on_outcome=on_outcome)
+        session = Session(secrets.token_hex(8), plan, rounds)
+        self.session = SessionHandle(session, on_outcome)
         log.info(
             "session started",
-            session_id=self.session.session_id,
+            session_id=session.session_id,
             rounds=rounds,
             goal_count=plan.goal_count,
         )
-        await self._events.put(_SessionAsked(self.session))
+        await self.post(SessionStarted(session.session_id, plan, rounds))
         return self.session
 
-    async def stop_session(self, *, after_round: bool) -> Session:
+    async def stop_session(self, *, after_round: bool) -> SessionHandle:
         """End the running session; returns once it is over, if that takes no more than seconds.
 
         Args:
@@ -215,9 +221,10 @@ class Driver:
         session = self.session
         if session is None or session.over.is_set():
             raise SessionRefused("no session is running", reason="no-session")
-        session.stopping = True
+        session.stop_asked = True
         self._tell_changed()
         log.info("session stopping", session_id=session.session_id, after_round=after_round)
+        await self.post(SessionStopping())
         if not after_round:
             await self.post(Stopped("session-stopped"))
             with contextlib.suppress(TimeoutError):
@@ -226,115 +233,206 @@ class Driver:
         return session
 
     async def drain(self, drain_s: float) -> None:
-        """Let the running round end within ``drain_s``, abandon it then, and start no other."""
-        session = self.session
-        if session is None or session.over.is_set():
+        """Let the running round end within ``drain_s``, and start no other.
+
+        Nothing is over: the next coordinator on this directory goes on with the session, and with
+        the round if that has not ended.
+        """
+        if self.session is None or self.session.over.is_set():
             return
-        session.end_reason = "draining"
-        session.stopping = True
-        running = self.round is not None and self.round.phase is not Phase.COMPLETED
-        training = running and self.round is not None and self.round.phase is not Phase.SELECTION
-        try:
-            async with asyncio.timeout(drain_s if training else 0.0):
-                await session.over.wait()
-        except TimeoutError:
-            await self.post(Stopped("draining"))
+        self._draining = self.session.stop_asked = True
+        self._tell_changed()
+        running = self.ledger.running
+        if running is not None and running.phase is Phase.SELECTION:
+            await self.post(Stopped(DRAINING))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_s):
+                await self._suspended.wait()
+        if self._is_committing():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(COMMIT_WAIT_S):
-                    await session.over.wait()
+                    await self._suspended.wait()
+        if self.ledger.running is not None:
+            log.info("round is left to the next start", round_number=self.ledger.running.number)
+
+    def _is_committing(self) -> bool:
+        running = self.ledger.running
+        return running is not None and running.closing in (Closing.WRITING, Closing.PUBLISHING)
 
     # -- The loop -------------------------------------------------------------------------------
 
     async def prepare(self) -> None:
-        """Read the current checkpoint; raises ``StoreError`` if it cannot be read."""
+        """Take up where the process before this one ended.
+
+        Raises:
+            StoreError: The current checkpoint cannot be read, or the journal not be written.
+        """
         self.base_digest = await self._committer.current_digest()
+        await self.memory.renew(self.ledger, self.clock.now_s())
 
     async def run(self) -> None:
-        """Step until cancelled."""
+        """Step until cancelled.
+
+        Raises:
+            StoreError: Another coordinator began on this directory (``coordinator-superseded``).
+        """
         if not self.base_digest:
             await self.prepare()
-        async with asyncio.TaskGroup() as self._tasks:
-            self.ready.set()
-            while True:
-                self._take(await self._next_event())
-                self._tell_changed()
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                await self._resume()
+                self.ready.set()
+                while True:
+                    await self._take_all(await self._next_events())
+        except BaseExceptionGroup as group:
+            known = group.subgroup(StoreError)
+            if known is None:
+                raise
+            raise known.exceptions[0] from None
+
+    async def _resume(self) -> None:
+        running = self.ledger.running
+        if running is not None:
+            committed = await self._committer.holds(running.number, running.round_id)
+            log.info(
+                "round goes on after a restart",
+                round_number=running.number,
+                phase=running.phase.value,
+                committed=committed,
+            )
+            await self._take_all([Restarted(self.base_digest, committed)])
+        else:
+            self._go_on()
 
     def _tell_changed(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def _next_event(self) -> Event | _RoundMayStart | _SessionAsked:
-        deadline_s = self.round.deadline_s if self.round is not None else None
-        if deadline_s is None:
-            return await self._events.get()
-        remaining_s = deadline_s - self.clock.now_s()
-        if remaining_s <= 0:
-            return Ticked()
-        try:
-            async with asyncio.timeout(remaining_s):
+    async def _next_events(self) -> list[Happening]:
+        """Wait for what is next, and take what else has happened; a deadline is an event."""
+        first = self._held_back or await self._next_event()
+        self._held_back = None
+        if isinstance(first, _MayGoOn):
+            return self._next_turn()
+        group: list[Happening] = [first]
+        while len(group) < GROUP_MAX and not self._events.empty():
+            following = self._events.get_nowait()
+            if isinstance(following, _MayGoOn):
+                self._held_back = following  # what it leads to depends on what is taken before
+                break
+            group.append(following)
+        return group
+
+    async def _next_event(self) -> Happening | _MayGoOn:
+        while True:
+            deadline_s = self.round.deadline_s if self.round is not None else None
+            if deadline_s is None:
                 return await self._events.get()
-        except TimeoutError:
-            return Ticked()
+            remaining_s = deadline_s - self.clock.now_s()
+            if remaining_s <= 0:
+                return Ticked()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(remaining_s, LOOK_S)):
+                    return await self._events.get()
 
-    def _take(self, event: Event | _RoundMayStart | _SessionAsked) -> None:
-        if isinstance(event, _SessionAsked | _RoundMayStart):
-            self._start_round()
-        elif self.round is not None and self.round.phase is not Phase.COMPLETED:
-            self._became(*core.step(self.round, event, self.clock.now_s()))
-        else:
-            self._between_rounds(event)
+    async def _take_all(self, happenings: Sequence[Happening]) -> None:
+        """Make durable what must be, then take all."""
+        while True:
+            now_s = self.clock.now_s()
+            lasting = [happening for happening in happenings if self._must_last(happening)]
+            if not lasting:
+                break
+            is_outcome = any(isinstance(happening, CommitFinished) for happening in lasting)
+            try:
+                await self.memory.append(lasting, now_s, is_outcome=is_outcome)
+            except StoreError as error:
+                await self._survive(error)
+            else:
+                self.storage_failure = ""
+                break
+        for happening in happenings:
+            self._take(happening, now_s)
+        if self.memory.has_grown:
+            with contextlib.suppress(StoreError):  # the old generation goes on
+                await self.memory.renew(self.ledger, now_s)
+        self._go_on()
+        self._tell_changed()
 
-    def _became(self, round_: core.Round, effects: tuple[Effect, ...]) -> None:
-        self.round = round_
+    def _must_last(self, happening: Happening) -> bool:
+        """Clients that wait for no round are named again by their selectors after a restart."""
+        return self.ledger.running is not None or isinstance(happening, Turn)
+
+    async def _survive(self, error: StoreError) -> None:
+        """The journal cannot be written: end the round durably, or wait until something can be."""
+        self.storage_failure = error.reason
+        self._tell_changed()
+        log.error("journal not written", reason=error.reason, detail=error.detail)
+        running = self.ledger.running
+        if running is None or running.closing is Closing.PUBLISHING:
+            await self._renew_or_wait()
+            return
+        stopped = Stopped(error.reason)
+        while True:
+            now_s = self.clock.now_s()
+            try:
+                await self.memory.append([stopped], now_s, is_outcome=True)
+                break
+            except StoreError:
+                await self._renew_or_wait()
+        self._take(stopped, now_s)
+
+    async def _renew_or_wait(self) -> None:
+        try:
+            await self.memory.renew(self.ledger, self.clock.now_s())
+        except StoreError as error:
+            self.storage_failure = error.reason
+            await asyncio.sleep(STORAGE_RETRY_S)
+
+    # -- Rounds and sessions --------------------------------------------------------------------
+
+    def _take(self, happening: Happening, now_s: float) -> None:
+        before = self.ledger
+        if before.running is None:
+            self._between_rounds(happening)
+        self.ledger, effects = take(before, happening, now_s)
+        sequence = before.sequence
         for effect in effects:
-            self._carry_out(effect)
-        if round_.phase is Phase.COMPLETED:
-            self._finish_round(round_)
+            if isinstance(effect, Announce):
+                sequence += 1
+                self._announce(effect, sequence)
+            else:
+                self._carry_out(effect)
+        if before.running is not None and self.ledger.running is None:
+            self._round_completed()
+        if self.session is not None:
+            self.session.follow(self.ledger.session)
+        if isinstance(happening, SessionStarted | SessionEnded):
+            for link in self.links.attached():
+                link.send(self.session_news())
 
-    def _between_rounds(self, event: Event) -> None:
-        match event:
+    def _between_rounds(self, happening: Happening) -> None:
+        match happening:
             case CheckedIn():
-                plan = self.session.plan if self.session else RoundPlan(goal_count=1)
-                for effect in self.lobby.check_in(event, plan.retry_window):
+                window = self.session.state.plan.retry_window if self.session else None
+                for effect in self.lobby.check_in(happening, window or self._retry_window):
                     self._carry_out(effect)
             case ClientsLeft(owner, client_ids):
                 self.lobby.leave(owner, client_ids)
             case SelectorLeft(owner) | SelectorDetached(owner):
                 self.lobby.selector_left(owner)
-            case PartialSubmitted() if self.round is not None:
-                # A selector that asks again gets the answer that it got, or "round-over".
-                for effect in core.step(self.round, event, self.clock.now_s())[1]:
-                    self._carry_out(effect)
-            case _:
-                log.debug("event without a round", kind=type(event).__name__)
+            case RoundBegan():
+                if self.ledger.wants_round:
+                    self.lobby.take()
+            case SessionEnded():
+                if self.ledger.wants_end:
+                    self._send_all_away("session-over")
+                    self._suspended.set()
 
-    # -- Rounds and sessions --------------------------------------------------------------------
-
-    def _start_round(self) -> None:
-        assert self.session is not None
-        if self.session.stopping or self.session.completed >= self.session.rounds:
-            self._end_session(self.session)
-            return
-        self._last_round_number += 1
-        self._became(
-            *core.start(
-                self._last_round_number,
-                self.session.plan,
-                self.clock.now_s(),
-                round_id=secrets.token_hex(16),
-                waiting=self.lobby.take(),
-            )
-        )
-
-    def _finish_round(self, round_: core.Round) -> None:
-        assert self.session is not None
-        committed = round_.outcome is Outcome.COMMITTED
-        if committed:
-            self.base_digest = self._next_digest
-        record = record_of(round_, self._next_digest if committed else "")
+    def _round_completed(self) -> None:
+        round_ = self.ledger.round
+        assert round_ is not None
+        record = record_of(round_)
         self.rounds.append(record)
-        self.session.completed += 1
-        self.session.on_outcome(record)
         self.lobby.waiting = dict(round_.waiting)
         log.info(
             "round completed",
@@ -344,24 +442,68 @@ class Driver:
             reported=record.counts.reported,
             seconds=round(record.seconds, 3),
         )
-        if committed:
-            self._tasks.create_task(self._make_current(round_.number))
-        else:
-            self._tasks.create_task(self._events.put(_RoundMayStart()))
+        if self.session is not None:
+            self.session.follow(self.ledger.session)
+            self.session.on_outcome(record)
 
-    def _end_session(self, session: Session) -> None:
+    def _send_all_away(self, reason: str) -> None:
+        session = self.ledger.session
+        assert session is not None
         window = session.plan.retry_window
-        for effect in self.lobby.end_session(session.session_id, session.end_reason, window):
+        for effect in self.lobby.end_session(session.session_id, reason, window):
             self._carry_out(effect)
-        log.info("session over", session_id=session.session_id, rounds=session.completed)
-        session.over.set()
+        log.info("session ends", session_id=session.session_id, reason=reason)
+
+    def _go_on(self) -> None:
+        """Between rounds, see to it that the next one begins, or that the session ends."""
+        if not self._going_on and (self.ledger.wants_round or self.ledger.wants_end):
+            self._going_on = True
+            self._tasks.create_task(self._settle())
+
+    async def _settle(self) -> None:
+        """Finish what the last round left; no round configures before it."""
+        round_ = self.ledger.round
+        if round_ is not None and self._settled != round_.number:
+            record = record_of(round_)
+            await self._until_done(lambda: self.memory.save(record))
+            if round_.outcome is Outcome.COMMITTED:
+                await self._until_done(lambda: self._committer.make_current(round_.number))
+                self.base_digest = round_.checkpoint_digest
+            self._settled = round_.number
+        await self._events.put(_MayGoOn())
+
+    async def _until_done(self, write: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await write()
+            except StoreError as error:
+                self.storage_failure = error.reason
+                self._tell_changed()
+                log.error("disk refuses", reason=error.reason, detail=error.detail)
+                await asyncio.sleep(STORAGE_RETRY_S)
+            else:
+                return
+
+    def _next_turn(self) -> list[Happening]:
+        self._going_on = False
+        if self.ledger.wants_end:
+            return [SessionEnded(self.base_digest)]
+        if not self.ledger.wants_round:
+            return []
+        if self._draining:
+            self._going_on = True  # for good
+            self._send_all_away(DRAINING)
+            self._suspended.set()
+            return []
+        waiting = tuple(self.lobby.waiting.items())
+        return [RoundBegan(secrets.token_hex(16), self.base_digest, waiting)]
 
     # -- Effects --------------------------------------------------------------------------------
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
-            case Announce(phase, outcome, reason):
-                self._announce(phase, outcome, reason)
+            case Announce():
+                raise AssertionError("announced where its number is known")
             case WriteCheckpoint(partials):
                 self._write_checkpoint(partials)
             case PublishCheckpoint():
@@ -373,46 +515,34 @@ class Driver:
 
     def _command(self, effect: Effect) -> pb.CoordinatorCommand:
         session_id = self.session.session_id if self.session else ""
-        return command_of(
-            effect, self.round, session_id, self.base_digest, now_s=self.clock.now_s()
-        )
+        return command_of(effect, self.round, session_id, now_s=self.clock.now_s())
 
-    def _announce(self, phase: Phase, outcome: Outcome | None, reason: str) -> None:
+    def _announce(self, effect: Announce, sequence: int) -> None:
         assert self.round is not None
-        self._sequence += 1
-        stage = StageRecord(
-            sequence=self._sequence,
-            round_number=self.round.number,
-            phase=phase,
-            time_s=self.round.entered_s[phase],
-            counts=self.round.counts,
-            plan=self.round.plan,
-            selectors=len({claim.owner for claim in self.round.claims.values()}),
-            outcome=outcome,
-            reason=reason,
-        )
+        stage = stage_of(self.round, sequence, effect.phase, effect.outcome, effect.reason)
         self.stages.append(stage)
-        log.info("stage began", round_number=stage.round_number, phase=phase.value, reason=reason)
+        log.info(
+            "stage began",
+            round_number=stage.round_number,
+            phase=stage.phase.value,
+            reason=stage.reason,
+        )
 
     def _write_checkpoint(self, partials: Kept) -> None:
         # Here, not in the task: a task begins later, when the round may have been dropped.
         round_ = self.round
         assert round_ is not None
-        manifest = manifest_of(round_, self.base_digest)
-        writing = self._committer.write(partials, round_.number, manifest)
+        writing = self._committer.write(partials, round_.number, manifest_of(round_))
         self._tasks.create_task(self._written(round_.round_id, writing))
 
     async def _written(self, round_id: str, writing: Awaitable[str]) -> None:
-        failure = ""
         try:
             digest = await writing
         except StoreError as error:
-            failure = error.reason
             log.error("checkpoint not written", reason=error.reason, detail=error.detail)
+            await self.post(CheckpointWritten(round_id, failure=error.reason))
         else:
-            if self.is_running(round_id):
-                self._next_digest = digest
-        await self.post(CheckpointWritten(round_id, failure))
+            await self.post(CheckpointWritten(round_id, digest=digest))
 
     def _publish_checkpoint(self) -> None:
         assert self.round is not None
@@ -424,17 +554,8 @@ class Driver:
         try:
             await publishing
         except StoreError as error:
+            if error.reason == SUPERSEDED:
+                raise  # this coordinator has no say any more
             failure = error.reason
             log.error("checkpoint not committed", reason=error.reason, detail=error.detail)
         await self.post(CommitFinished(round_id, failure))
-
-    async def _make_current(self, number: int) -> None:
-        """Redo it until it is done: no round configures before it."""
-        while True:
-            try:
-                await self._committer.make_current(number)
-                break
-            except StoreError as error:
-                log.error("checkpoint not current", reason=error.reason, detail=error.detail)
-                await asyncio.sleep(CURRENT_RETRY_S)
-        await self._events.put(_RoundMayStart())

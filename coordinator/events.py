@@ -98,6 +98,15 @@ class ReportsFolded:
 
 
 @dataclass(frozen=True, slots=True)
+class ShapesSeen:
+    """How far clients came that have not reported, as session shapes (federation/shapes.py)."""
+
+    owner: Owner
+    round_id: str
+    shapes: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class ReportRejected:
     """A report failed screening."""
 
@@ -138,9 +147,16 @@ class PartialSubmitted:
 
 @dataclass(frozen=True, slots=True)
 class SelectorAttached:
-    """A selector has a stream; the facts of its hello were told before this."""
+    """A selector has a stream; the facts of its hello about the round were told before this.
+
+    Attributes:
+        owner: Which process it is.
+        held: The clients on its list that take part in no round, who check in after this; None
+            where they are too many to name them at once.
+    """
 
     owner: Owner
+    held: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +180,12 @@ class CheckpointWritten:
     Attributes:
         round_id: Which round it belongs to.
         failure: Reason word; empty if it was written.
+        digest: Hex SHA-256 of the checkpoint's wire form, if it was written.
     """
 
     round_id: str
     failure: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +219,7 @@ Event = (
     | ClientsReturned
     | Configured
     | ReportsFolded
+    | ShapesSeen
     | ReportRejected
     | ReportDiscarded
     | Withdrawn

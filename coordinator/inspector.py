@@ -52,7 +52,7 @@ class Inspector:
         if round_ is None or round_.round_id != round_id:
             return "stale-partial"
         until_s = self._driver.clock.now_s() + round_.plan.grace_s
-        base_digest = self._driver.base_digest
+        base_digest = round_.base_digest
         while True:
             try:
                 await asyncio.get_running_loop().run_in_executor(

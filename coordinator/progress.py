@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from coordinator.draft import Closing, Draft
 from coordinator.effects import CloseReporting, Configure, DropCheckpoint, EndRound, WriteCheckpoint
 from coordinator.events import Owner, PartialReference
 from coordinator.roster import OPEN, UNSPENT, Duty, Standing
+from federation import shapes
 from federation.phases import Outcome, Phase
 
 
@@ -44,6 +46,12 @@ def complete(draft: Draft, outcome: Outcome, reason: str = "") -> None:
             draft.stand(client_id, Standing.EXPIRED, reason or "reporting-closed")
         elif claim.standing is Standing.FOLDED:
             draft.stand(client_id, Standing.DISCARDED, reason or "round-over")
+    if outcome is Outcome.ABANDONED:
+        draft.checkpoint_digest = ""
+    for client_id, claim in draft.claims.items():
+        shape = shapes.interrupted(claim.shape)
+        if shape != claim.shape and claim.standing is not Standing.REPORTED:
+            draft.put(client_id, replace(claim, shape=shape))
     draft.outcome, draft.reason = outcome, reason
     draft.closing = Closing.OPEN
     draft.enter(Phase.COMPLETED, draft.now_s)
@@ -59,7 +67,11 @@ def _rule_on_the_away(draft: Draft) -> None:
         if duty.away_until_s is not None and draft.now_s >= duty.away_until_s:
             draft.void(owner, "selector-lost")
     for client_id, until_s in list(draft.away_until_s.items()):
-        if draft.now_s >= until_s:
+        if draft.now_s < until_s:
+            continue
+        if draft.phase is Phase.SELECTION:
+            draft.remove(client_id)
+        else:
             void = draft.duties[draft.claims[client_id].owner].void
             draft.stand(client_id, Standing.LOST, "selector-lost" if void else "client-lost")
 
@@ -68,8 +80,10 @@ def _try_to_configure(draft: Draft) -> None:
     over = draft.now_s >= draft.phase_deadline_s
     if over or draft.free_places <= 0:
         _drop_replaced(draft)
-    if not over and draft.free_places > 0:
+    if not over and (draft.free_places > 0 or draft.away_until_s):
         return
+    for client_id in list(draft.away_until_s):
+        draft.remove(client_id)
     if len(draft.claims) < draft.plan.min_reports:
         complete(draft, Outcome.ABANDONED, "too-few-clients")
         return
@@ -161,9 +175,14 @@ def _try_to_write(draft: Draft) -> None:
     if possible < draft.plan.min_reports:
         complete(draft, Outcome.ABANDONED, "too-few-reports")
     elif not owing:
-        draft.closing = Closing.WRITING
-        draft.phase_deadline_s = draft.now_s + draft.plan.commit_timeout_s
-        draft.effects.append(WriteCheckpoint(tuple(_kept_partials(draft))))
+        begin_commit(draft)
+
+
+def begin_commit(draft: Draft) -> None:
+    """Have the next checkpoint written."""
+    draft.closing = Closing.WRITING
+    draft.phase_deadline_s = draft.now_s + draft.plan.commit_timeout_s
+    draft.effects.append(WriteCheckpoint(tuple(_kept_partials(draft))))
 
 
 def _kept_partials(draft: Draft) -> Iterator[tuple[Owner, PartialReference]]:

@@ -51,7 +51,7 @@ class RoundOutcome:
         return sum(self.phase_seconds.values())
 
 
-def record_of(round_: Round, checkpoint_digest: str) -> RoundOutcome:
+def record_of(round_: Round) -> RoundOutcome:
     """Sum up a completed round."""
     assert round_.outcome is not None
     return RoundOutcome(
@@ -62,7 +62,7 @@ def record_of(round_: Round, checkpoint_digest: str) -> RoundOutcome:
         counts=round_.counts,
         phase_seconds=phase_seconds(round_),
         metrics=mean_metrics(round_.claims, by_examples=round_.plan.weighting == "examples"),
-        checkpoint_digest=checkpoint_digest,
+        checkpoint_digest=round_.checkpoint_digest,
         clients=round_.claims,
         plan=round_.plan,
     )
@@ -78,7 +78,7 @@ def phase_seconds(round_: Round) -> dict[str, float]:
     }
 
 
-def manifest_of(round_: Round, base_digest: str) -> dict[str, Any]:
+def manifest_of(round_: Round) -> dict[str, Any]:
     """Describe the round for the manifest beside its checkpoint, as JSON-able facts."""
     kept = {
         owner.selector_id: duty.partial
@@ -88,7 +88,7 @@ def manifest_of(round_: Round, base_digest: str) -> dict[str, Any]:
     return {
         "round_number": round_.number,
         "round_id": round_.round_id,
-        "base_digest": base_digest,
+        "base_digest": round_.base_digest,
         "weight": sum(partial.weight for partial in kept.values()),
         "count": sum(partial.count for partial in kept.values()),
         "selectors": {

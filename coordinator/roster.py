@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from coordinator.events import Owner, PartialReference
+from federation import shapes
 from federation.phases import Fate
 
 
@@ -46,6 +47,7 @@ class Claim:
         reason: Why it stands there, where there is a reason.
         num_examples: Example count of the report that was folded last; 0 before.
         metrics: Scalars of that report.
+        shape: How far it came (federation/shapes.py).
     """
 
     owner: Owner
@@ -54,6 +56,7 @@ class Claim:
     reason: str = ""
     num_examples: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    shape: str = shapes.ADMITTED
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,16 +52,19 @@ from coordinator.events import (
     SelectorAttached,
     SelectorDetached,
     SelectorLeft,
+    ShapesSeen,
     Stopped,
     Ticked,
     Withdrawn,
 )
-from coordinator.progress import advance, complete
+from coordinator.pacing import Pace
+from coordinator.progress import advance, begin_commit, complete
 from coordinator.roster import OPEN, UNSPENT, Claim, Duty, Standing
+from federation import shapes
 from federation.phases import Outcome, Phase
 from federation.plan import RoundPlan
 
-__all__ = ["Closing", "Round", "start", "step"]
+__all__ = ["Closing", "Round", "resume", "start", "step"]
 
 
 def start(
@@ -70,7 +73,9 @@ def start(
     now_s: float,
     *,
     round_id: str,
+    base_digest: str,
     waiting: Mapping[str, Owner] | None = None,
+    pace: Pace | None = None,
 ) -> tuple[Round, tuple[Effect, ...]]:
     """Open a round and admit the clients that already wait.
 
@@ -79,9 +84,13 @@ def start(
         plan: What the operator asks for.
         now_s: Unix seconds.
         round_id: Random text that no other round has.
+        base_digest: Hex SHA-256 of the current checkpoint.
         waiting: Clients that are held already, first come first.
+        pace: What was observed of earlier rounds.
     """
-    round_ = Round(number, round_id, plan, Phase.SELECTION, now_s + plan.selection_timeout_s)
+    deadline_s = now_s + plan.selection_timeout_s
+    round_ = Round(number, round_id, plan, base_digest, Phase.SELECTION, deadline_s)
+    round_ = replace(round_, pace=pace or Pace())
     draft = Draft(round_, now_s)
     draft.enter(Phase.SELECTION, round_.phase_deadline_s)
     by_owner: dict[Owner, list[str]] = {}
@@ -110,6 +119,45 @@ def step(round_: Round, event: Event, now_s: float) -> tuple[Round, tuple[Effect
     _HANDLERS[type(event)](draft, event)
     advance(draft)
     return draft.finished()
+
+
+def resume(
+    round_: Round, now_s: float, *, base_digest: str, committed: bool
+) -> tuple[Round, tuple[Effect, ...]]:
+    """Go on with a round after the coordinator was down.
+
+    Whoever takes part has ``return_s`` from now on to come back, and no deadline is nearer: what
+    fell due meanwhile, nobody could answer.
+
+    Args:
+        round_: The round as it was, not Completed.
+        now_s: Unix seconds.
+        base_digest: Hex SHA-256 of the current checkpoint. Another one than the round's means that
+            somebody replaced it: what was trained belongs to none that is there.
+        committed: Whether the history holds this round's checkpoint.
+    """
+    draft = Draft(round_, now_s)
+    if committed:
+        complete(draft, Outcome.COMMITTED)
+    elif base_digest != round_.base_digest:
+        complete(draft, Outcome.ABANDONED, "base-replaced")
+    elif draft.closing in (Closing.WRITING, Closing.PUBLISHING):
+        begin_commit(draft)
+    else:
+        _await_return(draft)
+    advance(draft)
+    return draft.finished()
+
+
+def _await_return(draft: Draft) -> None:
+    until_s = draft.now_s + draft.plan.return_s
+    draft.phase_deadline_s = max(draft.phase_deadline_s, until_s)
+    draft.waiting.clear()  # those who still wait are named by their selectors
+    away = draft.claims if draft.phase is Phase.SELECTION else draft.away_until_s
+    draft.away_until_s = dict.fromkeys(away, until_s)
+    for owner, duty in draft.duties.items():
+        if duty.owing:
+            draft.duties[owner] = replace(duty, away_until_s=until_s)
 
 
 # -- Clients ------------------------------------------------------------------------------------
@@ -177,7 +225,8 @@ def _configured(draft: Draft, event: Configured) -> None:
     for client_id in event.client_ids:
         claim = draft.owned(event.owner, event.round_id, client_id)
         if claim is not None:
-            draft.put(client_id, replace(claim, configured=True))
+            shape = shapes.reached(claim.shape, shapes.CONFIGURED)
+            draft.put(client_id, replace(claim, configured=True, shape=shape))
 
 
 def _reports_folded(draft: Draft, event: ReportsFolded) -> None:
@@ -190,7 +239,15 @@ def _reports_folded(draft: Draft, event: ReportsFolded) -> None:
                 configured=True,
                 num_examples=report.num_examples,
                 metrics=report.metrics,
+                shape=shapes.reached(claim.shape, shapes.ARRIVED),
             )
+
+
+def _shapes_seen(draft: Draft, event: ShapesSeen) -> None:
+    for client_id, shape in event.shapes.items():
+        claim = draft.owned(event.owner, event.round_id, client_id)
+        if claim is not None:
+            draft.put(client_id, replace(claim, shape=shape))
 
 
 def _report_rejected(draft: Draft, event: ReportRejected) -> None:
@@ -206,7 +263,9 @@ def _judged(
 ) -> None:
     claim = draft.owned(event.owner, event.round_id, event.client_id)
     if claim is not None and claim.standing in UNSPENT:
-        draft.stand(event.client_id, standing, event.reason)
+        refused = standing is Standing.REJECTED
+        shape = shapes.reached(claim.shape, shapes.REJECTED) if refused else claim.shape
+        draft.stand(event.client_id, standing, event.reason, shape=shape)
 
 
 def _withdrawn(draft: Draft, event: Withdrawn) -> None:
@@ -275,11 +334,20 @@ def _selector_attached(draft: Draft, event: SelectorAttached) -> None:
         draft.effects.append(EndRound(owner, committed=False, reason=duty.reason))
     else:
         _replace_others(draft, owner)
+        _confirm(draft, owner, event.held)
         if duty is not None and duty.owing:
-            _resume(draft, owner, duty)
+            _order_again(draft, owner, duty)
 
 
-def _resume(draft: Draft, owner: Owner, duty: Duty) -> None:
+def _confirm(draft: Draft, owner: Owner, held: tuple[str, ...] | None) -> None:
+    """A selector is back after a restart of the coordinator: whom it lost has no place."""
+    if draft.phase is Phase.SELECTION and held is not None:
+        for client_id in draft.away_until_s.keys() - set(held):
+            if draft.claims[client_id].owner == owner:
+                draft.remove(client_id)
+
+
+def _order_again(draft: Draft, owner: Owner, duty: Duty) -> None:
     """Order again what the selector's earlier stream may have lost."""
     draft.duties[owner] = replace(duty, away_until_s=None)
     if draft.closing is Closing.SEALING:
@@ -332,6 +400,7 @@ def _checkpoint_written(draft: Draft, event: CheckpointWritten) -> None:
         draft.effects.append(DropCheckpoint())
         complete(draft, Outcome.ABANDONED, event.failure)
         return
+    draft.checkpoint_digest = event.digest
     draft.closing = Closing.PUBLISHING
     draft.phase_deadline_s = draft.now_s + draft.plan.commit_timeout_s
     draft.effects.append(PublishCheckpoint())
@@ -365,6 +434,7 @@ _HANDLERS: dict[type[Event], Callable[[Draft, Any], None]] = {
     ClientsReturned: _clients_returned,
     Configured: _configured,
     ReportsFolded: _reports_folded,
+    ShapesSeen: _shapes_seen,
     ReportRejected: _report_rejected,
     ReportDiscarded: _report_discarded,
     Withdrawn: _withdrawn,

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from coordinator.driver import Driver
 from coordinator.events import (
-    CheckedIn,
-    ClientsLeft,
-    ClientsReturned,
-    Configured,
-    Event,
-    FoldedReport,
     Owner,
-    ReportDiscarded,
-    ReportRejected,
-    ReportsFolded,
     SelectorAttached,
     SelectorDetached,
     SelectorLeft,
-    Withdrawn,
 )
+from coordinator.facts import checked_in, event_of, facts_of
 from coordinator.inspector import Inspector
+from coordinator.ledger import NumberSeen
 from coordinator.links import Link
 from coordinator.status import rounds_of, session_status, status_of
 from federation.errors import PeerError, SettingsError
@@ -43,14 +34,14 @@ HELLO_TIMEOUT_S = 10.0
 STATUS_PAUSE_S = 0.1
 """Least time between two snapshots of a watched status."""
 
-METRICS_MAX = 32
-"""Metrics of one report that are kept."""
-
 WORD_MAX = 128
 """Characters of a selector's incarnation."""
 
 ADDRESS_MAX = 300
 """Characters of a selector's HOST:PORT."""
+
+ROUND_NUMBER_MAX = 10**12
+"""A selector that speaks of a higher round number is not believed."""
 
 HEARTBEATS_PER_RETURN = 6
 """Heartbeats of a selector within ``return_s``."""
@@ -59,10 +50,13 @@ HEARTBEATS_PER_RETURN = 6
 class CoordinationService(coordination_pb2_grpc.CoordinationServicer):
     """Takes the selectors' events to the driver and its commands to the selectors."""
 
-    def __init__(self, driver: Driver, inspector: Inspector, *, return_s: float) -> None:
+    def __init__(
+        self, driver: Driver, inspector: Inspector, *, return_s: float, epoch: int
+    ) -> None:
         self._driver = driver
         self._inspector = inspector
         self._return_s = return_s
+        self._epoch = epoch
 
     async def Attach(  # type: ignore[override]
         self, request_iterator: AsyncIterator[pb.SelectorEvent], context: Any
@@ -92,6 +86,7 @@ class CoordinationService(coordination_pb2_grpc.CoordinationServicer):
             protocol_version=wire.PROTOCOL_VERSION,
             return_s=self._return_s,
             heartbeat_s=self._return_s / HEARTBEATS_PER_RETURN,
+            epoch=self._epoch,
         )
 
     async def _read(
@@ -116,74 +111,39 @@ class CoordinationService(coordination_pb2_grpc.CoordinationServicer):
         """Take over what the selector knows; facts first, so that only gaps are asked again."""
         owner = link.owner
         superseded = self._driver.links.attach(link)
+        link.send(self._driver.session_news())
         log.info("selector attached", selector_id=owner.selector_id, address=link.address)
         post = self._driver.post
         if superseded is not None:
             await post(SelectorDetached(superseded))
         if hello.HasField("cohort"):
-            for event in self._facts_of(owner, hello.cohort):
+            for event in facts_of(owner, hello.cohort):
                 await post(event)
             if hello.cohort.HasField("partial"):
                 self._inspector.submit(owner, hello.cohort.partial)
-            if not self._driver.is_running(hello.cohort.round_id):
+            await self._note_number(hello.cohort.round_number)
+            if not self._driver.knows(hello.cohort.round_id):
                 end = pb.EndRound(round_id=hello.cohort.round_id, reason="unknown-round")
                 link.send(pb.CoordinatorCommand(end_round=end))
-        await post(SelectorAttached(owner))
+        held = tuple(checked_client_id(client.client_id) for client in hello.held)
+        await post(SelectorAttached(owner, None if hello.more else held))
         if hello.held:
-            await post(_checked_in(owner, hello.held))
+            await post(checked_in(owner, hello.held))
 
-    def _facts_of(self, owner: Owner, cohort: pb.CohortState) -> list[Event]:
-        round_id = cohort.round_id
-        reached = tuple(cohort.configured)
-        events: list[Event] = [
-            Configured(owner, round_id, reached),
-            ClientsReturned(owner, round_id, reached),
-            ClientsLeft(owner, tuple(cohort.away)),
-            ReportsFolded(owner, round_id, tuple(_folded(r) for r in cohort.folded)),
-        ]
-        events += [ReportRejected(owner, round_id, r.client_id, r.reason) for r in cohort.rejected]
-        events += [
-            ReportDiscarded(owner, round_id, r.client_id, r.reason) for r in cohort.discarded
-        ]
-        events += [Withdrawn(owner, round_id, r.client_id, r.reason) for r in cohort.withdrawn]
-        return events
+    async def _note_number(self, round_number: int) -> None:
+        """A selector may remember a round that is nowhere on disk any more."""
+        if self._driver.ledger.last_round_number < round_number <= ROUND_NUMBER_MAX:
+            await self._driver.post(NumberSeen(round_number))
 
     async def _take(self, link: Link, message: pb.SelectorEvent) -> None:
-        owner = link.owner
-        post = self._driver.post
         match message.WhichOneof("event"):
-            case "clients_checked_in":
-                await post(_checked_in(owner, message.clients_checked_in.clients))
-            case "clients_left":
-                await post(ClientsLeft(owner, tuple(message.clients_left.client_ids)))
-            case "clients_returned":
-                returned = message.clients_returned
-                await post(ClientsReturned(owner, returned.round_id, tuple(returned.client_ids)))
-            case "clients_configured":
-                done = message.clients_configured
-                await post(Configured(owner, done.round_id, tuple(done.client_ids)))
-            case "reports_folded":
-                folded = message.reports_folded
-                reports = tuple(_folded(report) for report in folded.reports)
-                await post(ReportsFolded(owner, folded.round_id, reports))
-            case "report_rejected":
-                bad = message.report_rejected
-                await post(ReportRejected(owner, bad.round_id, bad.client_id, bad.reason))
-            case "report_discarded":
-                late = message.report_discarded
-                await post(ReportDiscarded(owner, late.round_id, late.client_id, late.reason))
-            case "client_withdrew":
-                gone = message.client_withdrew
-                await post(Withdrawn(owner, gone.round_id, gone.client_id, gone.reason))
             case "partial_written":
-                self._inspector.submit(owner, message.partial_written)
+                self._inspector.submit(link.owner, message.partial_written)
             case "heartbeat":
                 answer = pb.HeartbeatAnswer(sequence=message.heartbeat.sequence)
                 link.send(pb.CoordinatorCommand(heartbeat_answer=answer))
-            case "detach":
-                await post(SelectorDetached(owner))
-            case other:
-                raise PeerError(f"a selector event of kind {other} has no place here")
+            case _:
+                await self._driver.post(event_of(link.owner, message))
 
 
 async def _hello(events: AsyncIterator[pb.SelectorEvent]) -> pb.Hello:
@@ -205,20 +165,6 @@ async def _hello(events: AsyncIterator[pb.SelectorEvent]) -> pb.Hello:
             reason="malformed-hello",
         )
     return hello
-
-
-def _checked_in(owner: Owner, clients: Any) -> CheckedIn:
-    return CheckedIn(
-        owner,
-        tuple(checked_client_id(client.client_id) for client in clients),
-        tuple(client.session_id for client in clients),
-    )
-
-
-def _folded(report: pb.FoldedReport) -> FoldedReport:
-    finite = {name: v for name, v in report.metrics.items() if math.isfinite(v)}
-    metrics = dict(sorted(finite.items())[:METRICS_MAX])
-    return FoldedReport(report.client_id, report.num_examples, metrics)
 
 
 PlanOf = Callable[..., RoundPlan]
@@ -266,5 +212,5 @@ class ControlService(control_pb2_grpc.ControlServicer):
     async def GetRounds(
         self, request: control_pb2.GetRoundsRequest, context: Any
     ) -> control_pb2.GetRoundsResponse:
-        """Return what is remembered of completed rounds."""
-        return rounds_of(self._driver, request.from_round, request.limit)
+        """Return what is remembered of completed rounds, also of those before a restart."""
+        return await rounds_of(self._driver, request.from_round, request.limit)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from coordinator.driver import Driver, Session, StageRecord
+from coordinator.driver import Driver
 from coordinator.events import Owner
 from coordinator.record import RoundOutcome
 from coordinator.roster import Claim, Counts, Standing
 from coordinator.round import Round
+from coordinator.stages import SessionHandle, StageRecord
 from federation.phases import Phase
 from federation.plan import RoundPlan
 from federation.runtime import wire
@@ -19,6 +20,9 @@ _ON_A_STREAM = (Standing.HELD, Standing.PENDING)
 
 CLIENTS_BYTES_MAX = 1 << 20
 """Room for single clients in a status, which stays far from gRPC's limit on a message."""
+
+ROUNDS_MAX = 500
+"""Rounds in one answer; who wants more asks again."""
 
 
 def status_of(driver: Driver, shared_data: str, version: str) -> pb.Status:
@@ -41,27 +45,40 @@ def status_of(driver: Driver, shared_data: str, version: str) -> pb.Status:
         waiting_clients=len(_waiting(driver)),
         shared_data=shared_data,
         version=version,
+        storage_failure=driver.storage_failure,
     )
 
 
-def rounds_of(driver: Driver, from_round: int, limit: int) -> pb.GetRoundsResponse:
+async def rounds_of(driver: Driver, from_round: int, limit: int) -> pb.GetRoundsResponse:
     """Return completed rounds, oldest first; only the first may have more clients than are listed.
 
     Args:
-        driver: Remembers them.
+        driver: Has them in memory, or on disk.
         from_round: The smallest number.
         limit: The most rounds; 0: as many as there is room for.
+
+    Raises:
+        StoreError: The disk refused.
     """
-    wanted = [record for record in driver.rounds if record.round_number >= from_round]
+    in_memory = {record.round_number: record for record in driver.rounds}
+    numbers = sorted({*driver.memory.remembered(from_round), *in_memory})
+    numbers = [number for number in numbers if number >= from_round]
     room = _Room(CLIENTS_BYTES_MAX)
     shown: list[pb.RoundRecord] = []
-    for record in wanted[: limit or None]:
+    following = 0
+    for number in numbers:
+        record = in_memory.get(number) or await driver.memory.load(number)
+        if record is None:
+            continue
+        if len(shown) >= min(limit or ROUNDS_MAX, ROUNDS_MAX):
+            following = number
+            break
         message = _record(record, room)
         if shown and room.is_full:
+            following = number
             break
         shown.append(message)
-    more = wanted[len(shown) :]
-    return pb.GetRoundsResponse(rounds=shown, next=more[0].round_number if more else 0)
+    return pb.GetRoundsResponse(rounds=shown, next=following)
 
 
 class _Room:
@@ -93,7 +110,7 @@ def _waiting(driver: Driver) -> Mapping[str, Owner]:
     return driver.lobby.waiting
 
 
-def session_status(session: Session) -> pb.SessionStatus:
+def session_status(session: SessionHandle) -> pb.SessionStatus:
     """Describe a session."""
     return pb.SessionStatus(
         session_id=session.session_id,
@@ -191,4 +208,5 @@ def _client(client_id: str, claim: Claim) -> pb.ClientStatus:
         reason=claim.reason,
         num_examples=claim.num_examples,
         metrics=claim.metrics,
+        shape=claim.shape,
     )

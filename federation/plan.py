@@ -33,6 +33,11 @@ class RetryWindow:
     delay_min_s: float
     delay_max_s: float
 
+    def not_before(self, delay_s: float) -> RetryWindow:
+        """Return a window of the same width that begins no earlier."""
+        later_s = max(0.0, delay_s - self.delay_min_s)
+        return RetryWindow(self.delay_min_s + later_s, self.delay_max_s + later_s)
+
 
 @dataclass(frozen=True)
 class Hyperparameters:

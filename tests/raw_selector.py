@@ -76,8 +76,10 @@ class RawSelector:
         await self.tell(reports_folded={"round_id": round_id, "reports": reports})
 
     async def next(self, kind: str) -> Any:
-        """Return the next command, which must be of this kind."""
+        """Return the next command, which must be of this kind; news of sessions are passed over."""
         command = await within(self.call.read())
+        while command is not grpc.aio.EOF and command.WhichOneof("command") == "session_news":
+            command = await within(self.call.read())
         assert command is not grpc.aio.EOF
         assert command.WhichOneof("command") == kind, command
         return getattr(command, kind)

@@ -26,6 +26,7 @@ from coordinator.events import (
     SelectorAttached,
     SelectorDetached,
     SelectorLeft,
+    ShapesSeen,
     Stopped,
     Ticked,
     Withdrawn,
@@ -90,6 +91,9 @@ facts: dict[type[Event], st.SearchStrategy[Event]] = {
     Configured: st.builds(Configured, owners, round_ids, several),
     ReportsFolded: st.builds(
         ReportsFolded, owners, round_ids, st.lists(reports, max_size=2).map(tuple)
+    ),
+    ShapesSeen: st.builds(
+        ShapesSeen, owners, round_ids, st.dictionaries(client, st.sampled_from(["-v", "-v[!"]))
     ),
     ReportRejected: st.builds(ReportRejected, owners, round_ids, client, words),
     ReportDiscarded: st.builds(ReportDiscarded, owners, round_ids, client, words),

@@ -33,6 +33,7 @@ SOUTH = Owner("south", "s1")
 EAST = Owner("east", "e1")
 
 ROUND_ID = "this-round"
+BASE, DIGEST = "ba5e", "d16e57"
 START_S = 1_000.0
 SELECTION_TIMEOUT_S = 100.0
 WINDOW_S = 60.0
@@ -82,7 +83,7 @@ def a_round_in(
     # A round that does not fill up goes on when Selection times out, which shall be at START_S.
     waits = phase is not Phase.SELECTION and number < the_plan.admit_limit
     opened_s = START_S - SELECTION_TIMEOUT_S if waits else START_S
-    round_, _ = start(1, the_plan, opened_s, round_id=ROUND_ID)
+    round_, _ = start(1, the_plan, opened_s, round_id=ROUND_ID, base_digest=BASE)
     for owner, client_ids in clients.items():
         round_, _ = step(round_, CheckedIn(owner, tuple(client_ids)), opened_s)
     if phase is not Phase.SELECTION:
@@ -97,7 +98,7 @@ def a_round_in(
         for owner, client_ids in clients.items():
             round_, _ = step(round_, partial(owner, *client_ids), START_S)
     if closing is Closing.PUBLISHING:
-        round_, _ = step(round_, CheckpointWritten(ROUND_ID), START_S)
+        round_, _ = step(round_, CheckpointWritten(ROUND_ID, digest=DIGEST), START_S)
     assert (round_.phase, round_.closing) == (phase, closing)
     return round_
 

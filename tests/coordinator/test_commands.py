@@ -26,7 +26,7 @@ from federation.phases import Phase
 from federation.plan import Hyperparameters, RetryWindow, RoundPlan
 from federation.v1 import coordination_pb2 as pb
 from federation.v1 import plan_pb2
-from tests.coordinator.rounds import NORTH
+from tests.coordinator.rounds import BASE, NORTH
 
 NOW_S = 1000.0
 PLAN = RoundPlan(
@@ -39,7 +39,7 @@ PLAN = RoundPlan(
     retry_delay_max_s=4.5,
     hyperparameters=Hyperparameters(epochs=3, batch_size=16, learning_rate=0.25),
 )
-ROUND = Round(41, "this-round", PLAN, Phase.REPORTING, NOW_S + 60.0)
+ROUND = Round(41, "this-round", PLAN, BASE, Phase.REPORTING, NOW_S + 60.0)
 WINDOW = plan_pb2.RetryWindow(delay_min_s=1.5, delay_max_s=4.5)
 
 OWN = (Announce, DropCheckpoint, PublishCheckpoint, WriteCheckpoint)
@@ -66,7 +66,7 @@ COMMANDS: dict[Effect, pb.CoordinatorCommand] = {
             hyperparameters=plan_pb2.Hyperparameters(epochs=3, batch_size=16, learning_rate=0.25),
             weighting=plan_pb2.WEIGHTING_EQUAL,
             screening_limits=plan_pb2.ScreeningLimits(weight_max=99, update_norm_max=2.5),
-            base_digest="ab" * 32,
+            base_digest=BASE,
             deadline_s=42.0,
             grace_s=7.0,
             retry_window=WINDOW,
@@ -88,7 +88,7 @@ COMMANDS: dict[Effect, pb.CoordinatorCommand] = {
 
 def command(effect: Effect, round_: Round | None = ROUND) -> pb.CoordinatorCommand:
     """Convert it now."""
-    return command_of(effect, round_, "this-session", "ab" * 32, now_s=NOW_S)
+    return command_of(effect, round_, "this-session", now_s=NOW_S)
 
 
 @pytest.mark.parametrize("effect", COMMANDS, ids=lambda effect: type(effect).__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ import pytest
 
 from coordinator import driver as module
 from coordinator.committer import Committer
-from coordinator.driver import Driver, Session, SessionRefused
+from coordinator.driver import Driver, SessionRefused
 from coordinator.events import (
     CheckedIn,
     Configured,
@@ -29,11 +30,13 @@ from coordinator.events import (
     Stopped,
 )
 from coordinator.links import Link
+from coordinator.memory import Memory
 from coordinator.merging import merge
 from coordinator.record import RoundOutcome
+from coordinator.stages import SessionHandle
 from federation.errors import StoreError
 from federation.phases import Outcome, Phase
-from federation.plan import RoundPlan
+from federation.plan import RetryWindow, RoundPlan
 from federation.runtime.clock import Clock
 from federation.runtime.hdf5 import read_weights
 from federation.runtime.store import SharedDirectory
@@ -57,7 +60,7 @@ class Desk:
     link: Link
     outcomes: list[RoundOutcome] = field(default_factory=list)
 
-    async def start(self, rounds: int = 1, **plan: Any) -> Session:
+    async def start(self, rounds: int = 1, **plan: Any) -> SessionHandle:
         """Start a session."""
         return await self.driver.start_session(
             RoundPlan(**(TIMES | plan)), rounds, self.outcomes.append
@@ -103,7 +106,7 @@ class Desk:
         await self.hand_in(order, *client_ids, value=value)
         return order
 
-    async def over(self, session: Session) -> None:
+    async def over(self, session: SessionHandle) -> None:
         """Wait for the end of a session."""
         await within(session.over.wait())
 
@@ -120,9 +123,12 @@ class Desk:
 @asynccontextmanager
 async def a_desk(shared_data: Path, *, last_round_number: int = 0) -> AsyncIterator[Desk]:
     """Run a driver; a failure of it fails the test."""
-    directory = a_shared_directory(shared_data, {"w": np.zeros(3, np.float32)})
+    directory = SharedDirectory(shared_data)
+    if not directory.checkpoint.exists():
+        directory = a_shared_directory(shared_data, {"w": np.zeros(3, np.float32)})
     committer = Committer(directory, history_keep=5)
-    driver = Driver(committer, Clock(), held_max=100, last_round_number=last_round_number)
+    memory = Memory(directory.coordinator, last_round_number)
+    driver = Driver(committer, memory, Clock(), held_max=100, retry_window=RetryWindow(1.0, 5.0))
     running = asyncio.create_task(driver.run())
     link = Link(NORTH, "north.example:50051")
     driver.links.attach(link)
@@ -134,6 +140,7 @@ async def a_desk(shared_data: Path, *, last_round_number: int = 0) -> AsyncItera
         running.cancel()
         [ended] = await asyncio.gather(running, return_exceptions=True)
         committer.shut_down()
+        memory.shut_down()
     assert isinstance(ended, asyncio.CancelledError), ended
 
 
@@ -299,7 +306,10 @@ async def test_write_that_takes_too_long_is_dropped_and_never_published(tmp_path
 
         def be_patient(outcome: RoundOutcome) -> None:
             desk.outcomes.append(outcome)
-            session.plan = RoundPlan(goal_count=1, **TIMES)
+            ledger = desk.driver.ledger
+            assert ledger.session is not None
+            patient = dataclasses.replace(ledger.session, plan=RoundPlan(goal_count=1, **TIMES))
+            desk.driver.ledger = dataclasses.replace(ledger, session=patient)
 
         session.on_outcome = be_patient
         with patch("coordinator.committer.merge", slowly):
@@ -353,7 +363,7 @@ async def test_checkpoint_that_cannot_be_made_current_is_tried_again_before_the_
         session = await desk.start(2, goal_count=1)
         with (
             patch.object(SharedDirectory, "make_current", at_last),
-            patch.object(module, "CURRENT_RETRY_S", 0.0),
+            patch.object(module, "STORAGE_RETRY_S", 0.0),
         ):
             await desk.round_of("ann", value=4.0)
             await desk.command("end_round")
@@ -409,7 +419,8 @@ async def test_drain_in_selection_ends_the_round_at_once(tmp_path: Path) -> None
         await within(desk.driver.drain(60.0))
         declined = await desk.command("decline_clients")
 
-        assert session.over.is_set()
+        assert not session.over.is_set()
+        assert (session.completed, session.stopping) == (0, True)
         assert [outcome.reason for outcome in desk.outcomes] == ["draining"]
         assert (list(declined.client_ids), declined.reason) == (["ann"], "draining")
 
@@ -431,16 +442,21 @@ async def test_drain_lets_the_running_round_end_and_starts_no_other(tmp_path: Pa
         assert desk.checkpoint() == [1.0] * 3
 
 
-async def test_drain_abandons_a_round_that_takes_too_long(tmp_path: Path) -> None:
-    """At the end of ``drain_s``."""
+async def test_drain_takes_too_long_the_round_is_left_to_the_next_start(tmp_path: Path) -> None:
+    """Nobody loses what was trained: the same round goes on."""
     async with a_desk(tmp_path) as desk:
-        session = await desk.start(5, goal_count=1)
-        await desk.configured("ann")
-
+        await desk.start(2, goal_count=1)
+        order = await desk.configured("ann")
         await within(desk.driver.drain(0.01))
+        assert desk.outcomes == []
 
-        assert session.over.is_set()
-        assert [outcome.reason for outcome in desk.outcomes] == ["draining"]
+    async with a_desk(tmp_path) as desk:
+        await desk.fold(order, "ann")
+        await desk.command("close_reporting")
+        await desk.hand_in(order, "ann", value=2.0)
+        await eventually(lambda: desk.checkpoint() == [2.0] * 3)
+
+        assert desk.driver.rounds[0].round_id == order.round_id
 
 
 async def test_drain_ends_though_the_disk_does_not_answer(tmp_path: Path) -> None:
@@ -487,7 +503,8 @@ async def test_checkpoint_that_cannot_be_read_is_said_at_the_start(tmp_path: Pat
     directory = a_shared_directory(tmp_path, {"w": np.zeros(3, np.float32)})
     directory.checkpoint.write_bytes(b"not HDF5")
     committer = Committer(directory, history_keep=1)
-    driver = Driver(committer, Clock(), held_max=1, last_round_number=0)
+    memory = Memory(directory.coordinator)
+    driver = Driver(committer, memory, Clock(), held_max=1, retry_window=RetryWindow(1.0, 5.0))
 
     with pytest.raises(StoreError):
         await within(driver.prepare())

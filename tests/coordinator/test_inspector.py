@@ -30,8 +30,8 @@ class Desk:
     """As much of a driver as an inspector sees."""
 
     def __init__(self, directory: SharedDirectory) -> None:
-        self.clock = Clock()
         self.base_digest = base_digest(directory)
+        self.clock = Clock()
         self.round: Round | None = None
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.tasks: list[asyncio.Task[None]] = []
@@ -40,7 +40,7 @@ class Desk:
         """Have a round run."""
         plan = RoundPlan(goal_count=1, grace_s=grace_s)
         deadline_s = self.clock.now_s() + 60.0
-        self.round = Round(1, round_id, plan, Phase.REPORTING, deadline_s)
+        self.round = Round(1, round_id, plan, self.base_digest, Phase.REPORTING, deadline_s)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self.tasks.append(asyncio.create_task(coroutine))

@@ -9,6 +9,8 @@ from coordinator.record import manifest_of, phase_seconds, record_of
 from coordinator.round import Closing, step
 from federation.phases import Outcome, Phase
 from tests.coordinator.rounds import (
+    BASE,
+    DIGEST,
     NORTH,
     ONE_EACH,
     ROUND_ID,
@@ -24,11 +26,11 @@ def test_committed_round_is_recorded_with_fates_times_and_digest() -> None:
     """All that a person asks afterwards."""
     round_, _ = play(a_round_in(Phase.REPORTING, Closing.PUBLISHING), CommitFinished(ROUND_ID))
 
-    record = record_of(round_, "ab" * 32)
+    record = record_of(round_)
 
     assert (record.outcome, record.reason, record.committed) == (Outcome.COMMITTED, "", True)
     assert record.counts.reported == record.counts.admitted == 2
-    assert record.checkpoint_digest == "ab" * 32
+    assert record.checkpoint_digest == DIGEST
     assert set(record.clients) == {"ann", "ben"}
     assert record.plan is round_.plan
 
@@ -37,7 +39,7 @@ def test_abandoned_round_is_recorded_with_its_reason_and_without_a_digest() -> N
     """Failure is an outcome."""
     round_, _ = play(a_round_in(Phase.CONFIGURATION), Stopped("draining"))
 
-    record = record_of(round_, "")
+    record = record_of(round_)
 
     assert (record.outcome, record.reason, record.committed) == (
         Outcome.ABANDONED,
@@ -54,7 +56,7 @@ def test_phases_take_from_their_beginning_to_the_next_ones() -> None:
     round_, _ = play(round_, Stopped("draining"), after_s=3.0)
 
     assert phase_seconds(round_) == {"selection": 3.0}
-    assert record_of(round_, "").seconds == 3.0
+    assert record_of(round_).seconds == 3.0
 
 
 def test_phase_that_was_not_reached_has_no_time() -> None:
@@ -71,10 +73,10 @@ def test_manifest_says_whose_reports_are_in_the_checkpoint_and_is_json() -> None
     round_, _ = play(round_, partial(NORTH, "ann"), partial(SOUTH, "ben"))
     assert round_.closing is Closing.WRITING
 
-    manifest = json.loads(json.dumps(manifest_of(round_, "cd" * 32), allow_nan=False))
+    manifest = json.loads(json.dumps(manifest_of(round_), allow_nan=False))
 
     assert (manifest["round_number"], manifest["round_id"]) == (1, ROUND_ID)
-    assert manifest["base_digest"] == "cd" * 32
+    assert manifest["base_digest"] == BASE
     assert {name: s["client_ids"] for name, s in manifest["selectors"].items()} == {
         "north": ["ann"],
         "south": ["ben"],
@@ -94,4 +96,4 @@ def test_selector_without_reports_is_in_no_manifest() -> None:
     round_, _ = play(round_, ReportsFolded(NORTH, ROUND_ID, reports))
     round_, _ = play(round_, partial(NORTH, "ann"), partial(SOUTH))
 
-    assert set(manifest_of(round_, "cd" * 32)["selectors"]) == {"north"}
+    assert set(manifest_of(round_)["selectors"]) == {"north"}

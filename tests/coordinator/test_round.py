@@ -34,6 +34,7 @@ from coordinator.roster import Standing
 from coordinator.round import Closing, start
 from federation.phases import Outcome, Phase
 from tests.coordinator.rounds import (
+    BASE,
     COMMIT_TIMEOUT_S,
     GRACE_S,
     NORTH,
@@ -63,7 +64,7 @@ A_MOMENT_S = 0.001
 
 def test_round_starts_selection_is_announced_with_its_timeout() -> None:
     """A round begins with Selection, which ends ``selection_timeout_s`` later at the latest."""
-    round_, effects = start(7, a_plan(2), START_S, round_id=ROUND_ID)
+    round_, effects = start(7, a_plan(2), START_S, round_id=ROUND_ID, base_digest=BASE)
 
     assert effects == (Announce(Phase.SELECTION),)
     assert (round_.number, round_.round_id, round_.phase) == (7, ROUND_ID, Phase.SELECTION)
@@ -75,7 +76,9 @@ def test_round_starts_with_waiting_clients_they_are_admitted_before_anybody_else
     """The pool that the round before left is admitted first, in its order."""
     waiting = {"cat": SOUTH, "ann": NORTH, "ben": SOUTH}
 
-    round_, effects = start(7, a_plan(4), START_S, round_id=ROUND_ID, waiting=waiting)
+    round_, effects = start(
+        7, a_plan(4), START_S, round_id=ROUND_ID, base_digest=BASE, waiting=waiting
+    )
 
     assert list(effects) == [
         Announce(Phase.SELECTION),
@@ -89,7 +92,9 @@ def test_round_starts_with_enough_waiting_clients_configuration_begins_at_once()
     """A full Selection does not wait."""
     waiting = {"ann": NORTH, "ben": SOUTH}
 
-    round_, effects = start(7, a_plan(2), START_S, round_id=ROUND_ID, waiting=waiting)
+    round_, effects = start(
+        7, a_plan(2), START_S, round_id=ROUND_ID, base_digest=BASE, waiting=waiting
+    )
 
     assert round_.phase is Phase.CONFIGURATION
     assert [effect.phase for effect in those(Announce, effects)] == [
@@ -106,7 +111,9 @@ def test_round_starts_with_too_many_waiting_clients_the_last_are_declined() -> N
     """Without pipelining nobody is held who is not admitted."""
     waiting = {"ann": NORTH, "ben": SOUTH, "cat": NORTH}
 
-    round_, effects = start(7, a_plan(2), START_S, round_id=ROUND_ID, waiting=waiting)
+    round_, effects = start(
+        7, a_plan(2), START_S, round_id=ROUND_ID, base_digest=BASE, waiting=waiting
+    )
 
     assert those(Decline, effects) == [Decline(NORTH, ("cat",), "goal-reached", RETRY_WINDOW)]
     assert list(round_.claims) == ["ann", "ben"]
@@ -118,7 +125,7 @@ def test_round_starts_pipelined_with_too_many_waiting_clients_they_wait_on() -> 
     waiting = {"ann": NORTH, "ben": SOUTH, "cat": NORTH, "dan": SOUTH, "eve": SOUTH}
 
     round_, effects = start(
-        7, a_plan(2, pipelined=True), START_S, round_id=ROUND_ID, waiting=waiting
+        7, a_plan(2, pipelined=True), START_S, round_id=ROUND_ID, base_digest=BASE, waiting=waiting
     )
 
     assert list(round_.waiting) == ["cat", "dan"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from coordinator.effects import (
@@ -32,6 +34,7 @@ from coordinator.roster import Standing
 from coordinator.round import Closing, Round, start
 from federation.phases import Phase
 from tests.coordinator.rounds import (
+    BASE,
     EAST,
     GRACE_S,
     NORTH,
@@ -124,7 +127,7 @@ def test_round_is_full_client_is_declined_with_a_window(phase: Phase) -> None:
     after, effects = play(round_, CheckedIn(NORTH, ("cat",)))
 
     assert effects == [declined(NORTH, "cat", "goal-reached")]
-    assert after == round_
+    assert after == dataclasses.replace(round_, sent_away=1)
 
 
 @pytest.mark.parametrize("closing", [Closing.SEALING, Closing.WRITING, Closing.PUBLISHING])
@@ -152,7 +155,12 @@ def test_pipelined_round_is_full_client_waits_for_the_next_round() -> None:
 
     round_, effects = play(round_, CheckedIn(SOUTH, ("cat",)), CheckedIn(NORTH, ("dan",)))
     _, at_next_start = start(
-        2, round_.plan, START_S + 1.0, round_id="next-round", waiting=round_.waiting
+        2,
+        round_.plan,
+        START_S + 1.0,
+        round_id="next-round",
+        base_digest=BASE,
+        waiting=round_.waiting,
     )
 
     assert effects == []
@@ -271,7 +279,7 @@ def test_pipelined_selection_fails_waiting_comes_after_the_held() -> None:
     """Held clients were first; they are the first of the next round."""
     waiting = {"ann": NORTH, "ben": NORTH_RESTARTED, "cat": SOUTH, "dan": SOUTH}
     plan = a_plan(3, min_reports=3, pipelined=True)
-    round_, _ = start(1, plan, START_S, round_id=ROUND_ID, waiting=waiting)
+    round_, _ = start(1, plan, START_S, round_id=ROUND_ID, base_digest=BASE, waiting=waiting)
 
     round_, _ = play(round_, Ticked(), after_s=SELECTION_TIMEOUT_S)
 

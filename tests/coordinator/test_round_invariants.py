@@ -50,6 +50,7 @@ from tests.coordinator.happenings import (
     pools,
 )
 from tests.coordinator.rounds import (
+    BASE,
     ROUND_ID,
     START_S,
     folded,
@@ -81,7 +82,9 @@ class History:
     round_: Round = field(init=False)
 
     def __post_init__(self) -> None:
-        self.round_, effects = start(1, self.plan, self.now_s, round_id=ROUND_ID, waiting=self.pool)
+        self.round_, effects = start(
+            1, self.plan, self.now_s, round_id=ROUND_ID, base_digest=BASE, waiting=self.pool
+        )
         self.effects += effects
         check_settled(self.round_, self.now_s)
         check_stages(self.effects, self.round_)
@@ -238,8 +241,9 @@ def check_claims(before: Round, after: Round) -> None:
             continue
         now = after.claims[client_id]
         if claim.standing in FINAL or before.phase is Phase.COMPLETED:
-            # That its configuration was written may still be heard of.
-            assert dataclasses.replace(now, configured=claim.configured) == claim
+            # That its configuration was written, and how far it came, may still be heard of.
+            told = {"configured": claim.configured, "shape": claim.shape}
+            assert dataclasses.replace(now, **told) == claim
         if now.owner != claim.owner:
             assert not after.duties[claim.owner].owing
     for client_id, claim in after.claims.items():
@@ -346,7 +350,7 @@ def test_same_events_at_the_same_times_give_the_same_round(
     for happening in what:
         history.happen(happening)
 
-    round_, effects = start(1, plan, START_S, round_id=ROUND_ID, waiting=pool)
+    round_, effects = start(1, plan, START_S, round_id=ROUND_ID, base_digest=BASE, waiting=pool)
     replayed = [*effects]
     for event, now_s in history.steps:
         journaled = from_json(type(event), to_json(event))

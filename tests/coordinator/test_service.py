@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from coordinator.app import Coordinator, Limits
-from coordinator.driver import Session
 from coordinator.events import Owner
 from coordinator.links import Link
 from coordinator.record import RoundOutcome
 from coordinator.roster import Standing
 from coordinator.service import CoordinationService
+from coordinator.stages import SessionHandle
 from federation.phases import Phase
 from federation.plan import RoundPlan
 from federation.runtime import wire
@@ -52,7 +52,7 @@ class Stand:
         assert (await selector.attach()).WhichOneof("command") == "welcome"
         return selector
 
-    async def start(self, rounds: int = 1, **plan: Any) -> tuple[Session, list[RoundOutcome]]:
+    async def start(self, rounds: int = 1, **plan: Any) -> tuple[SessionHandle, list[RoundOutcome]]:
         """Start a session; return it, and where its outcomes will be."""
         outcomes: list[RoundOutcome] = []
         session = await self.coordinator.driver.start_session(
@@ -231,7 +231,7 @@ async def test_what_an_older_stream_still_says_is_out_of_date(tmp_path: Path) ->
     async with a_stand(tmp_path) as stand:
         newer = await stand.selector()
         service = CoordinationService(
-            stand.coordinator.driver, stand.coordinator._inspector, return_s=20.0
+            stand.coordinator.driver, stand.coordinator._inspector, return_s=20.0, epoch=1
         )
         older = Link(Owner(newer.selector_id, newer.incarnation), "north.example:50051")
         await stand.start(goal_count=2)

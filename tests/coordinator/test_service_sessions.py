@@ -266,6 +266,7 @@ async def test_operator_cannot_wait_for_the_round_after_all_a_second_stop_abando
     """A stop after the round can be followed by one at once."""
     async with a_desk(tmp_path) as desk:
         await desk.start()
+        await eventually(lambda: desk.coordinator.driver.ledger.running)
         await desk.stop(after_round=True)
 
         stopped = await desk.stop()

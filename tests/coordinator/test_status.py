@@ -12,7 +12,9 @@ import pytest
 from coordinator.committer import Committer
 from coordinator.driver import KEPT_MAX, Driver
 from coordinator.events import Owner
+from coordinator.ledger import Ledger
 from coordinator.links import Link
+from coordinator.memory import Memory
 from coordinator.record import RoundOutcome
 from coordinator.roster import Claim, Counts, Standing
 from coordinator.round import Round
@@ -33,7 +35,8 @@ def driver(tmp_path: Path) -> Driver:
     """One that does not run."""
     directory = a_shared_directory(tmp_path, {"w": np.zeros(3, np.float32)})
     committer = Committer(directory, history_keep=1)
-    return Driver(committer, Clock(), held_max=100, last_round_number=0)
+    memory = Memory(directory.coordinator)
+    return Driver(committer, memory, Clock(), held_max=100, retry_window=PLAN.retry_window)
 
 
 def a_round(driver: Driver, **changes: Any) -> Round:
@@ -45,7 +48,9 @@ def a_round(driver: Driver, **changes: Any) -> Round:
     }
     counts = Counts(admitted=3, configured=3, pending=1, folded=1, rejected=1)
     deadline_s = driver.clock.now_s() + 60.0
-    round_ = Round(7, "this-round", PLAN, Phase.REPORTING, deadline_s, claims=claims, counts=counts)
+    round_ = Round(
+        7, "this-round", PLAN, "ba5e", Phase.REPORTING, deadline_s, claims=claims, counts=counts
+    )
     return dataclasses.replace(round_, **changes)
 
 
@@ -70,7 +75,7 @@ def a_record(number: int, clients: int) -> RoundOutcome:
 
 def test_running_round_is_shown_with_its_clients(driver: Driver) -> None:
     """Where each stands and why."""
-    driver.round = a_round(driver)
+    driver.ledger = Ledger(round=a_round(driver))
 
     shown = status_of(driver, "/data", "1.0").round
 
@@ -90,7 +95,9 @@ def test_running_round_is_shown_with_its_clients(driver: Driver) -> None:
 
 def test_completed_round_has_no_deadline(driver: Driver) -> None:
     """Nothing is waited for."""
-    driver.round = a_round(driver, phase=Phase.COMPLETED, outcome=Outcome.ABANDONED, reason="why")
+    driver.ledger = Ledger(
+        round=a_round(driver, phase=Phase.COMPLETED, outcome=Outcome.ABANDONED, reason="why")
+    )
 
     shown = status_of(driver, "/data", "1.0").round
 
@@ -100,7 +107,7 @@ def test_completed_round_has_no_deadline(driver: Driver) -> None:
 def test_selectors_are_shown_with_the_clients_on_their_streams(driver: Driver) -> None:
     """Those that are away but served the round, too."""
     driver.links.attach(Link(NORTH, "north.example:50051"))
-    driver.round = a_round(driver, waiting={"dan": NORTH})
+    driver.ledger = Ledger(round=a_round(driver, waiting={"dan": NORTH}))
 
     shown = status_of(driver, "/data", "1.0").selectors
 
@@ -114,7 +121,7 @@ def test_clients_that_wait_are_counted(driver: Driver) -> None:
     """In the lobby between rounds, in the round while one runs."""
     driver.lobby.waiting = {"ann": NORTH, "ben": NORTH}
     between = status_of(driver, "/data", "1.0").waiting_clients
-    driver.round = a_round(driver, waiting={"dan": NORTH})
+    driver.ledger = Ledger(round=a_round(driver, waiting={"dan": NORTH}))
     during = status_of(driver, "/data", "1.0").waiting_clients
 
     assert (between, during) == (2, 1)

@@ -1,0 +1,169 @@
+"""What was appended is there after every crash; what was not may be, whole, or is not."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from coordinator import journal as module
+from coordinator.journal import RESERVE_BYTES, Journal
+from coordinator.ledger import Happening, Ledger, NumberSeen, SessionStarted, take
+from federation.errors import StoreError
+from tests.coordinator.rounds import START_S, a_plan
+
+STARTED = SessionStarted("this-session", a_plan(2), 3)
+
+
+def after(*happenings: Happening, ledger: Ledger | None = None) -> Ledger:
+    """Return the ledger after these."""
+    ledger = ledger or Ledger()
+    for happening in happenings:
+        ledger, _ = take(ledger, happening, START_S)
+    return ledger
+
+
+def a_journal(folder: Path, ledger: Ledger | None = None) -> Journal:
+    """Begin one."""
+    journal = Journal(folder)
+    journal.recover()
+    journal.renew(ledger or Ledger(), START_S)
+    return journal
+
+
+def files(folder: Path) -> list[str]:
+    """Name what is there."""
+    return sorted(os.listdir(folder))
+
+
+def test_nothing_is_there_the_ledger_is_empty(tmp_path: Path) -> None:
+    """A first start."""
+    recovered = Journal(tmp_path / "journal").recover()
+
+    assert (recovered.ledger, recovered.at_s, recovered.set_aside) == (Ledger(), 0.0, None)
+
+
+def test_process_dies_after_an_append_it_is_all_there(tmp_path: Path) -> None:
+    """With the time that was reached."""
+    journal = a_journal(tmp_path)
+    journal.append([STARTED], START_S + 1)
+    journal.append([NumberSeen(7), NumberSeen(9)], START_S + 2)
+
+    recovered = Journal(tmp_path).recover()
+
+    assert recovered.ledger == after(STARTED, NumberSeen(9))
+    assert recovered.at_s == START_S + 2
+
+
+def test_new_generation_replaces_the_old_one(tmp_path: Path) -> None:
+    """It begins with everything at that moment."""
+    journal = a_journal(tmp_path)
+    journal.append([STARTED], START_S)
+    journal.renew(after(STARTED), START_S)
+    journal.append([NumberSeen(3)], START_S)
+
+    assert files(tmp_path) == ["00000002.jsonl"]
+    assert Journal(tmp_path).recover().ledger == after(STARTED, NumberSeen(3))
+
+
+def test_last_line_is_torn_the_others_hold(tmp_path: Path) -> None:
+    """As after a loss of power in mid-write; space taken ahead is no line."""
+    journal = a_journal(tmp_path)
+    journal.append([STARTED], START_S)
+    journal.append([NumberSeen(3)], START_S)
+    path = tmp_path / "00000001.jsonl"
+    content = path.read_bytes()
+    end = len(content.rstrip(b"\0"))
+    path.write_bytes(content[: end - 9] + bytes(len(content) - end + 9))
+
+    assert Journal(tmp_path).recover().ledger == after(STARTED)
+
+
+def test_line_in_the_middle_is_damaged_the_journal_is_set_aside(tmp_path: Path) -> None:
+    """It is kept for people; numbering goes on from elsewhere."""
+    journal = a_journal(tmp_path)
+    journal.append([STARTED], START_S)
+    journal.append([NumberSeen(3)], START_S)
+    path = tmp_path / "00000001.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"this-session", b"that-session"))
+
+    recovered = Journal(tmp_path).recover()
+
+    assert recovered.ledger == Ledger()
+    assert recovered.set_aside == tmp_path / "00000001.jsonl.damaged"
+    assert files(tmp_path) == ["00000001.jsonl.damaged"]
+
+
+def test_generation_is_set_aside_the_next_one_has_a_higher_number(tmp_path: Path) -> None:
+    """So that two damaged ones have two names."""
+    a_journal(tmp_path)
+    (tmp_path / "00000001.jsonl").write_bytes(b"nonsense")
+    journal = a_journal(tmp_path)
+
+    journal.append([STARTED], START_S)
+
+    assert files(tmp_path) == ["00000001.jsonl.damaged", "00000002.jsonl"]
+
+
+def failing(name: str, number: int) -> Any:
+    """Have a call of the system fail in the journal's module."""
+    return patch.object(os, name, side_effect=OSError(number, os.strerror(number)))
+
+
+def test_sync_fails_nothing_is_written_to_that_file_any_more(tmp_path: Path) -> None:
+    """The kernel may have dropped what it could not write: only a new file is to be trusted."""
+    journal = a_journal(tmp_path)
+    with failing("fdatasync", errno.EIO), pytest.raises(StoreError):
+        journal.append([STARTED], START_S)
+
+    with pytest.raises(StoreError):
+        journal.append([STARTED], START_S)
+    journal.renew(Ledger(), START_S)
+    journal.append([STARTED], START_S)
+
+    assert Journal(tmp_path).recover().ledger == after(STARTED)
+
+
+def test_new_generation_cannot_be_written_the_old_one_goes_on(tmp_path: Path) -> None:
+    """It is the newest that is whole."""
+    journal = a_journal(tmp_path)
+    with failing("fsync", errno.EIO), pytest.raises(StoreError):
+        journal.renew(after(NumberSeen(99)), START_S)
+
+    journal.append([STARTED], START_S)
+
+    assert files(tmp_path) == ["00000001.jsonl"]
+    assert Journal(tmp_path).recover().ledger == after(STARTED)
+
+
+def test_disk_is_full_events_are_refused_an_outcome_is_not(tmp_path: Path) -> None:
+    """Space for it was taken ahead."""
+    journal = a_journal(tmp_path)
+    with failing("posix_fallocate", errno.ENOSPC):
+        journal.append([STARTED], START_S)
+        with pytest.raises(StoreError) as refused:
+            journal.append([STARTED] * 4_000, START_S)
+        journal.append([NumberSeen(7)], START_S, is_outcome=True)
+
+    assert refused.value.reason == "disk-full"
+    assert Journal(tmp_path).recover().ledger == after(STARTED, NumberSeen(7))
+
+
+def test_outcome_of_ten_thousand_clients_fits_the_reserve() -> None:
+    """An outcome is a word, not a list."""
+    assert RESERVE_BYTES > 10_000
+
+
+def test_journal_has_grown_a_new_generation_is_due(tmp_path: Path) -> None:
+    """A limit on everything that grows."""
+    journal = a_journal(tmp_path)
+    assert not journal.has_grown
+
+    with patch.object(module, "GENERATION_BYTES_MAX", 1_000):
+        journal.append([STARTED] * 10, START_S)
+
+        assert journal.has_grown

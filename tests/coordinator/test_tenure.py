@@ -1,0 +1,62 @@
+"""One coordinator a directory; where locks fail, the one that began last."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from coordinator.tenure import SUPERSEDED, Tenure
+from federation.errors import SettingsError, StoreError
+
+
+def test_second_coordinator_on_a_directory_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
+    """By process and host."""
+    tenure = Tenure(tmp_path / "coordinator")
+
+    with pytest.raises(SettingsError, match=f"process {os.getpid()} on host") as refused:
+        Tenure(tmp_path / "coordinator")
+
+    assert refused.value.reason == "coordinator-running"
+    tenure.release()
+
+
+def test_coordinator_ends_the_next_one_has_a_higher_epoch(tmp_path: Path) -> None:
+    """Also if it was killed: the system releases the lock."""
+    epochs = []
+    for _ in range(3):
+        tenure = Tenure(tmp_path)
+        epochs.append(tenure.epoch)
+        tenure.release()
+
+    assert epochs == [1, 2, 3]
+
+
+def test_lock_did_not_hold_the_earlier_coordinator_finds_that_it_is_out_of_office(
+    tmp_path: Path,
+) -> None:
+    """Some network file systems have no locks: the epoch decides before the commit point."""
+    earlier = Tenure(tmp_path)
+    earlier.check()
+    (tmp_path / "lock").unlink()
+    later = Tenure(tmp_path)
+
+    with pytest.raises(StoreError, match="in epoch 2") as superseded:
+        earlier.check()
+
+    assert superseded.value.reason == SUPERSEDED
+    later.check()
+    earlier.release()
+    later.release()
+
+
+@pytest.mark.parametrize("text", ["", "one", "-1", "9" * 30])
+def test_epoch_is_not_a_number_the_coordinator_does_not_guess(tmp_path: Path, text: str) -> None:
+    """And lets go of the lock."""
+    (tmp_path / "epoch").write_text(text)
+
+    for _ in range(2):
+        with pytest.raises(StoreError) as refused:
+            Tenure(tmp_path)
+        assert refused.value.reason == "epoch-unreadable"
