@@ -268,6 +268,7 @@ class Driver:
             StoreError: The current checkpoint cannot be read, or the journal not be written.
         """
         self.base_digest = await self._committer.current_digest()
+        self.rounds.extend(await self.memory.newest(KEPT_MAX))
         await self.memory.renew(self.ledger, self.clock.now_s())
 
     async def run(self) -> None:

@@ -19,6 +19,9 @@ log = get_logger()
 
 T = TypeVar("T")
 
+RECORDS_BYTES_MAX = 4 << 20
+"""Records that are read at a start, so that it takes no time that anybody notices."""
+
 
 class Memory:
     """What outlives the process.
@@ -48,6 +51,8 @@ class Memory:
             )
         self._records = Records(folder / "rounds")
         highest = max(last_round_number, self._records.highest, recovered.ledger.last_round_number)
+        if recovered.set_aside is not None:
+            highest += 1  # of the round that ran; each before it left a record
         self.ledger = recovered.ledger.numbered_from(highest)
         self.at_s = recovered.at_s
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
@@ -76,6 +81,10 @@ class Memory:
     async def load(self, round_number: int) -> RoundOutcome | None:
         """Return what is remembered of a round; see ``Records.load``."""
         return await self._in_thread(lambda: self._records.load(round_number))
+
+    async def newest(self, count: int) -> list[RoundOutcome]:
+        """Return the newest records, oldest first; see ``Records.newest``."""
+        return await self._in_thread(lambda: self._records.newest(count, RECORDS_BYTES_MAX))
 
     def remembered(self, from_round: int) -> list[int]:
         """Return the numbers of the rounds that are remembered, ascending, from this one on."""

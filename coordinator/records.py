@@ -79,5 +79,17 @@ class Records:
             log.error("record of a round cannot be read", file=path.name)
             return None
 
+    def newest(self, count: int, bytes_max: int) -> list[RoundOutcome]:
+        """Return the newest records, oldest first, as far as they are not too much to read."""
+        found: list[RoundOutcome] = []
+        for number in reversed(self._numbers[-count:]):
+            with store_errors(self._path(number), "read"):
+                bytes_max -= self._path(number).stat().st_size
+            record = self.load(number) if bytes_max >= 0 else None
+            if record is None:
+                break
+            found.append(record)
+        return found[::-1]
+
     def _path(self, round_number: int) -> Path:
         return self._folder / f"round-{round_number:06}.json"

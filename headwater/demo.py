@@ -21,7 +21,7 @@ from federation.runtime.store import SharedDirectory
 from federation.runtime.tasks import until_first
 from federation.v1 import control_pb2 as pb
 from headwater.children import Child, ChildFailed, Children
-from headwater.control import watch_status
+from headwater.control import get_status, start_session, stop_session, watch_status
 from headwater.demo_judge import DemoJudge
 from headwater.demo_losses import after_loss
 from headwater.demo_settings import DemoSettings
@@ -139,6 +139,7 @@ class Demo:
         server = [*every, "--host", HOST, "--port", "0", "--shared-data", str(self._folder)]
         coordinator = await children.start("coordinator", "coordinator", [*server, *self._plan()])
         address = f"{HOST}:{await children.listening_port(coordinator)}"
+        await self._begin_session(address)
         selectors = []
         for number in range(1, settings.selectors + 1):
             name = f"selector-{number}"
@@ -153,6 +154,15 @@ class Demo:
         self._say("The clients check in once they have loaded TensorFlow, in some seconds")
         return address
 
+    async def _begin_session(self, address: str) -> None:
+        """Start the rounds; what an earlier demo in this folder left unfinished ends."""
+        status = await get_status(address)
+        self._last_round = max((r.round_number for r in status.recent_rounds), default=0)
+        if status.session.running:
+            self._say("The rounds that an earlier demo left here are given up; its weights go on")
+            await stop_session(address, after_round=False)
+        await start_session(address, self._settings.rounds, {})
+
     def _every_process(self) -> list[str]:
         settings = self._settings
         return [
@@ -166,7 +176,6 @@ class Demo:
     def _plan(self) -> list[str]:
         settings = self._settings
         values = {
-            "--rounds": settings.rounds,
             "--goal-count": settings.clients,
             "--epochs": settings.epochs,
             "--batch-size": settings.batch_size,

@@ -27,6 +27,9 @@ from headwater.verbs import (
 )
 from headwater.words import metrics_in_words, phase_in_words, plural, session_in_words
 
+ROUNDS_SHOWN = 50
+"""Newest rounds in the table."""
+
 app = typer.Typer(
     help="Start, stop and show sessions, which are runs of rounds.",
     epilog="Example: headwater session show",
@@ -107,7 +110,9 @@ def show(
         return
 
     async def ask() -> tuple[pb.Status, list[pb.RoundRecord]]:
-        return await get_status(coordinator), await get_rounds(coordinator)
+        status = await get_status(coordinator)
+        from_round = max(0, status.round.round_number - ROUNDS_SHOWN + 1)
+        return status, await get_rounds(coordinator, from_round)
 
     with errors_said("session show"):
         status, rounds = asyncio.run(ask())

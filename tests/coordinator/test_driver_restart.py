@@ -140,7 +140,7 @@ async def test_journal_is_damaged_the_round_is_abandoned_and_no_number_repeats(
         await desk.start(1, goal_count=1)
         order = await desk.configured("ann")
 
-        assert order.round_number == 2
+        assert order.round_number == 3
         assert list((desk.directory.coordinator / "journal").glob("*.damaged"))
 
 

@@ -63,3 +63,15 @@ def test_record_is_damaged_the_others_are_read(tmp_path: Path) -> None:
 
     assert records.load(1) is None
     assert records.load(2) == a_record(2)
+
+
+def test_newest_records_are_read_as_far_as_there_is_time(tmp_path: Path) -> None:
+    """Oldest first; a start does not read the whole history."""
+    records = Records(tmp_path)
+    for number in (1, 2, 3):
+        records.save(a_record(number))
+    size = (tmp_path / "round-000003.json").stat().st_size
+
+    assert [record.round_number for record in records.newest(2, 10 * size)] == [2, 3]
+    assert [record.round_number for record in records.newest(3, 2 * size)] == [2, 3]
+    assert records.newest(3, size - 1) == []

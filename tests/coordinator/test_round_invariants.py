@@ -242,8 +242,8 @@ def check_claims(before: Round, after: Round) -> None:
         now = after.claims[client_id]
         if claim.standing in FINAL or before.phase is Phase.COMPLETED:
             # That its configuration was written, and how far it came, may still be heard of.
-            told = {"configured": claim.configured, "shape": claim.shape}
-            assert dataclasses.replace(now, **told) == claim
+            told = dataclasses.replace(now, configured=claim.configured, shape=claim.shape)
+            assert told == claim
         if now.owner != claim.owner:
             assert not after.duties[claim.owner].owing
     for client_id, claim in after.claims.items():
