@@ -92,7 +92,9 @@ class Contributor:
         """Bow out of the round; return when to come back."""
 
         async def call(seat: Seat) -> RetryWindow:
-            request = pb.WithdrawRequest(session_token=seat.token, reason=reason)
+            request = pb.WithdrawRequest(
+                session_token=seat.token, reason=reason, client_id=self._client_id
+            )
             response = await seat.stub.Withdraw(request, timeout=CALL_TIMEOUT_S)
             return wire.retry_window_from_wire(response.retry_window)
 
@@ -149,10 +151,12 @@ class Contributor:
 
 
 async def _try_to_report(seat: Seat, update: Update) -> pb.ReportReceipt | pb.Aborted:
-    size = len(update.buffer)
-    begun = await seat.stub.BeginReport(
-        pb.BeginReportRequest(session_token=seat.token, size_bytes=size)
+    request = pb.BeginReportRequest(
+        session_token=seat.token,
+        size_bytes=len(update.buffer),
+        client_id=update.start.client_id,
     )
+    begun = await seat.stub.BeginReport(request)
     match begun.WhichOneof("answer"):
         case "receipt":
             receipt: pb.ReportReceipt = begun.receipt

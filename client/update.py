@@ -42,6 +42,7 @@ def fit(trainer: Trainer, base: Buffer, task: TrainingTask) -> Update:
         size_bytes=len(buffer),
         num_examples=operator.index(result.num_examples),
         metrics={name: float(value) for name, value in result.metrics.items()},
+        client_id=task.client_id,
     )
     return Update(task.round_id, buffer, hashlib.sha256(buffer).digest(), start)
 

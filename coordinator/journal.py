@@ -40,6 +40,9 @@ from federation.runtime.disk import (
 GENERATION_BYTES_MAX = 8 << 20
 """A generation that has grown so long is followed by a new one, which begins with a snapshot."""
 
+GENERATION_LINES_MAX = 2_000
+"""As well: a start takes them again one by one, and should not take long."""
+
 AHEAD_BYTES = 1 << 20
 """Space that is taken at a time, ahead of the writing."""
 
@@ -83,7 +86,7 @@ class Journal:
     @property
     def has_grown(self) -> bool:
         """A new generation is due."""
-        return self._written > GENERATION_BYTES_MAX
+        return self._written > GENERATION_BYTES_MAX or self._index >= GENERATION_LINES_MAX
 
     def recover(self) -> Recovered:
         """Read the newest generation, and replay it.

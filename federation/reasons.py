@@ -478,6 +478,12 @@ _TRANSFERS = (
         "Check in again; the stream gives the token that counts.",
     ),
     Reason(
+        "foreign-token",
+        CLIENT,
+        "The session token is another client's.",
+        "Give each client the token of its own stream; the other's claim is untouched.",
+    ),
+    Reason(
         "unknown-artifact",
         CLIENT,
         "The selector has no artifact of this digest, any more or at all.",
@@ -672,7 +678,7 @@ _ROUNDS = (
     Reason(
         "repeated",
         SELECTOR,
-        "A second, different partial of a round was handed in.",
+        "A second, different report of a client, or partial of a selector, came in one round.",
         "Nothing: the first one counts.",
     ),
     Reason(

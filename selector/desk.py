@@ -50,11 +50,13 @@ class Served:
     ended: Cohort | None = None
     expected_end_s: float = 0.0
 
-    def find(self, token: str) -> tuple[Cohort, Member]:
-        """Return whose token this is; raises ``PeerError`` if it is nobody's."""
+    def find(self, token: str, client_id: str = "") -> tuple[Cohort, Member]:
+        """Return whose token this is; raises ``PeerError`` if it is nobody's, or not this one's."""
         for cohort in (self.cohort, self.ended):
             member = cohort.member_of(token) if cohort is not None else None
             if cohort is not None and member is not None:
+                if client_id not in ("", member.client_id):
+                    raise PeerError("this token is another client's", reason="foreign-token")
                 return cohort, member
         raise PeerError("no claim here has this token", reason="unknown-token")
 
@@ -118,13 +120,15 @@ class ReportDesk:
 
     # -- What clients ask -----------------------------------------------------------------------
 
-    async def begin_report(self, token: str, size: int) -> participation_pb2.BeginReportResponse:
+    async def begin_report(
+        self, token: str, size: int, client_id: str = ""
+    ) -> participation_pb2.BeginReportResponse:
         """Permit a report before its bytes are sent, or say why not.
 
         Raises:
             PeerError: The token or the size is none of ours, or the coordinator is not heard.
         """
-        cohort, member = self._served.find(token)
+        cohort, member = self._served.find(token, client_id)
         if await self.is_judged(member) or not cohort.may_report(member):
             return self._not_wanted(cohort, member)
         member.reach(shapes.TRAINED)
@@ -169,18 +173,18 @@ class ReportDesk:
         with contextlib.suppress(PeerError):
             self._served.find(token)[1].reach(shapes.TRAINING)
 
-    def find_upload(self, token: str) -> tuple[Cohort, Member, Upload | None]:
+    def find_upload(self, token: str, client_id: str = "") -> tuple[Cohort, Member, Upload | None]:
         """Return the permitted report of this token, if it still is one."""
-        cohort, member = self._served.find(token)
+        cohort, member = self._served.find(token, client_id)
         return cohort, member, self._uploads.find(token)
 
     def free_upload(self, upload: Upload) -> None:
         """Give the report's buffer back: its bytes are of no use."""
         self._uploads.free(upload)
 
-    def withdraw(self, token: str, reason: str) -> RetryWindow:
+    def withdraw(self, token: str, reason: str, client_id: str = "") -> RetryWindow:
         """A client bows out of the round; a verdict that there is stays."""
-        cohort, member = self._served.find(token)
+        cohort, member = self._served.find(token, client_id)
         if cohort.withdraw(member, reason):
             self._forget_bytes(member)
             self._tell_verdict(cohort, member)
@@ -224,6 +228,18 @@ class ReportDesk:
         member.receipt_given = True
         self._streams.finish(member.client_id, member.token)
         return reports.receipt_of(member, self._served.retry_window)
+
+    def repeated(self, transfer: Transfer) -> participation_pb2.ReportReceipt:
+        """Return the receipt of another report than the one that was judged."""
+        return participation_pb2.ReportReceipt(
+            chunks=transfer.chunks,
+            size_bytes=transfer.size_bytes,
+            sha256=transfer.sha256,
+            outcome=participation_pb2.REPORT_OUTCOME_DISCARDED,
+            reason="repeated",
+            detail="another report of this client was judged in this round",
+            retry_window=wire.retry_window_to_wire(self._served.retry_window),
+        )
 
     async def _fold(self, cohort: Cohort, upload: Upload) -> None:
         member, buffer = upload.member, upload.assembler.buffer

@@ -155,7 +155,9 @@ class RawClient:
 
     async def begin(self, size: int) -> pb.BeginReportResponse:
         """Ask for permission."""
-        request = pb.BeginReportRequest(session_token=self.token, size_bytes=size)
+        request = pb.BeginReportRequest(
+            session_token=self.token, size_bytes=size, client_id=self.client_id
+        )
         response: pb.BeginReportResponse = await within(self.stub.BeginReport(request))
         return response
 

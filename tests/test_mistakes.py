@@ -63,6 +63,14 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "unknown-token",
         f"{REPORTS}::test_token_of_another_process_of_the_selector_opens_nothing",
     ),
+    "with another client's token": (
+        "foreign-token",
+        f"{REPORTS}::test_token_of_another_client_opens_nothing",
+    ),
+    "second report of one client": (
+        "repeated",
+        f"{REPORTS}::test_other_report_after_the_first_was_judged_is_discarded_as_repeated",
+    ),
     "unknown artifact": (
         "unknown-artifact",
         "selector/test_service.py::test_unknown_artifact_is_not_found",

@@ -6,6 +6,13 @@ import time
 from collections.abc import Callable
 
 
+def _since_boot_s() -> float:
+    """Return seconds that grow also while the machine sleeps, where the system counts them."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
 class Clock:
     """The wall clock as it was at construction, advanced by monotonic time.
 
@@ -18,7 +25,7 @@ class Clock:
         *,
         at_least_s: float = 0.0,
         wall: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = _since_boot_s,
     ) -> None:
         """Read both clocks once.
 

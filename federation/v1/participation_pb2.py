@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from federation.v1 import plan_pb2 as federation_dot_v1_dot_plan__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!federation/v1/participation.proto\x12\rfederation.v1\x1a\x18\x66\x65\x64\x65ration/v1/plan.proto\"q\n\x0e\x43heckInRequest\x12\x38\n\x10protocol_version\x18\x01 \x01(\x0e\x32\x1e.federation.v1.ProtocolVersion\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\"\xc5\x01\n\x0c\x43heckInEvent\x12#\n\x04held\x18\x01 \x01(\x0b\x32\x13.federation.v1.HeldH\x00\x12+\n\x08\x64\x65\x63lined\x18\x02 \x01(\x0b\x32\x17.federation.v1.DeclinedH\x00\x12/\n\nconfigured\x18\x03 \x01(\x0b\x32\x19.federation.v1.ConfiguredH\x00\x12)\n\x07\x61\x62orted\x18\x04 \x01(\x0b\x32\x16.federation.v1.AbortedH\x00\x42\x07\n\x05\x65vent\"/\n\x04Held\x12\x13\n\x0bselector_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\"L\n\x08\x44\x65\x63lined\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x30\n\x0cretry_window\x18\x02 \x01(\x0b\x32\x1a.federation.v1.RetryWindow\"\xd8\x01\n\nConfigured\x12\x10\n\x08round_id\x18\x01 \x01(\t\x12\x14\n\x0cround_number\x18\x02 \x01(\x04\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x37\n\x0fhyperparameters\x18\x04 \x01(\x0b\x32\x1e.federation.v1.Hyperparameters\x12\x15\n\rsession_token\x18\x05 \x01(\t\x12*\n\tartifacts\x18\x06 \x03(\x0b\x32\x17.federation.v1.Artifact\x12\x12\n\ndeadline_s\x18\x07 \x01(\x01\"K\n\x07\x41\x62orted\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x30\n\x0cretry_window\x18\x02 \x01(\x0b\x32\x1a.federation.v1.RetryWindow\"Y\n\x08\x41rtifact\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.federation.v1.ArtifactKind\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"M\n\x14\x46\x65tchArtifactRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x15\n\rsession_token\x18\x03 \x01(\t\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"?\n\x12\x42\x65ginReportRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"\xac\x01\n\x13\x42\x65ginReportResponse\x12/\n\npermission\x18\x01 \x01(\x0b\x32\x19.federation.v1.PermissionH\x00\x12)\n\x07\x61\x62orted\x18\x02 \x01(\x0b\x32\x16.federation.v1.AbortedH\x00\x12/\n\x07receipt\x18\x03 \x01(\x0b\x32\x1c.federation.v1.ReportReceiptH\x00\x42\x08\n\x06\x61nswer\"#\n\nPermission\x12\x15\n\rresume_offset\x18\x01 \x01(\x04\"\x92\x01\n\x0bReportFrame\x12+\n\x05start\x18\x01 \x01(\x0b\x32\x1a.federation.v1.ReportStartH\x00\x12$\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x14.federation.v1.ChunkH\x00\x12\'\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x18.federation.v1.ReportEndH\x00\x42\x07\n\x05\x66rame\"\xc8\x01\n\x0bReportStart\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x14\n\x0cnum_examples\x18\x04 \x01(\x12\x12\x38\n\x07metrics\x18\x05 \x03(\x0b\x32\'.federation.v1.ReportStart.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"?\n\tReportEnd\x12\x0e\n\x06\x63hunks\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\"\xc4\x01\n\rReportReceipt\x12\x0e\n\x06\x63hunks\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\x12-\n\x07outcome\x18\x04 \x01(\x0e\x32\x1c.federation.v1.ReportOutcome\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\x12\x30\n\x0cretry_window\x18\x07 \x01(\x0b\x32\x1a.federation.v1.RetryWindow\"8\n\x0fWithdrawRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"D\n\x10WithdrawResponse\x12\x30\n\x0cretry_window\x18\x01 \x01(\x0b\x32\x1a.federation.v1.RetryWindow\"I\n\x14GetCheckpointRequest\x12\r\n\x05\x66inal\x18\x01 \x01(\x08\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06wait_s\x18\x03 \x01(\x01\"\xad\x01\n\x15GetCheckpointResponse\x12\x14\n\x0cround_number\x18\x01 \x01(\x04\x12)\n\x08\x61rtifact\x18\x02 \x01(\x0b\x32\x17.federation.v1.Artifact\x12&\n\x05model\x18\x03 \x01(\x0b\x32\x17.federation.v1.Artifact\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x17\n\x0fsession_running\x18\x05 \x01(\x08*d\n\x0c\x41rtifactKind\x12\x1d\n\x19\x41RTIFACT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41RTIFACT_KIND_MODEL\x10\x01\x12\x1c\n\x18\x41RTIFACT_KIND_CHECKPOINT\x10\x02*\x87\x01\n\rReportOutcome\x12\x1e\n\x1aREPORT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17REPORT_OUTCOME_ACCEPTED\x10\x01\x12\x1b\n\x17REPORT_OUTCOME_REJECTED\x10\x02\x12\x1c\n\x18REPORT_OUTCOME_DISCARDED\x10\x03\x32\xeb\x03\n\rParticipation\x12G\n\x07\x43heckIn\x12\x1d.federation.v1.CheckInRequest\x1a\x1b.federation.v1.CheckInEvent0\x01\x12L\n\rFetchArtifact\x12#.federation.v1.FetchArtifactRequest\x1a\x14.federation.v1.Chunk0\x01\x12T\n\x0b\x42\x65ginReport\x12!.federation.v1.BeginReportRequest\x1a\".federation.v1.BeginReportResponse\x12\x44\n\x06Report\x12\x1a.federation.v1.ReportFrame\x1a\x1c.federation.v1.ReportReceipt(\x01\x12K\n\x08Withdraw\x12\x1e.federation.v1.WithdrawRequest\x1a\x1f.federation.v1.WithdrawResponse\x12Z\n\rGetCheckpoint\x12#.federation.v1.GetCheckpointRequest\x1a$.federation.v1.GetCheckpointResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!federation/v1/participation.proto\x12\rfederation.v1\x1a\x18\x66\x65\x64\x65ration/v1/plan.proto\"q\n\x0e\x43heckInRequest\x12\x38\n\x10protocol_version\x18\x01 \x01(\x0e\x32\x1e.federation.v1.ProtocolVersion\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\"\xc5\x01\n\x0c\x43heckInEvent\x12#\n\x04held\x18\x01 \x01(\x0b\x32\x13.federation.v1.HeldH\x00\x12+\n\x08\x64\x65\x63lined\x18\x02 \x01(\x0b\x32\x17.federation.v1.DeclinedH\x00\x12/\n\nconfigured\x18\x03 \x01(\x0b\x32\x19.federation.v1.ConfiguredH\x00\x12)\n\x07\x61\x62orted\x18\x04 \x01(\x0b\x32\x16.federation.v1.AbortedH\x00\x42\x07\n\x05\x65vent\"/\n\x04Held\x12\x13\n\x0bselector_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\"L\n\x08\x44\x65\x63lined\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x30\n\x0cretry_window\x18\x02 \x01(\x0b\x32\x1a.federation.v1.RetryWindow\"\xd8\x01\n\nConfigured\x12\x10\n\x08round_id\x18\x01 \x01(\t\x12\x14\n\x0cround_number\x18\x02 \x01(\x04\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x37\n\x0fhyperparameters\x18\x04 \x01(\x0b\x32\x1e.federation.v1.Hyperparameters\x12\x15\n\rsession_token\x18\x05 \x01(\t\x12*\n\tartifacts\x18\x06 \x03(\x0b\x32\x17.federation.v1.Artifact\x12\x12\n\ndeadline_s\x18\x07 \x01(\x01\"K\n\x07\x41\x62orted\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x30\n\x0cretry_window\x18\x02 \x01(\x0b\x32\x1a.federation.v1.RetryWindow\"Y\n\x08\x41rtifact\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.federation.v1.ArtifactKind\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"M\n\x14\x46\x65tchArtifactRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x15\n\rsession_token\x18\x03 \x01(\t\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"R\n\x12\x42\x65ginReportRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x11\n\tclient_id\x18\x03 \x01(\t\"\xac\x01\n\x13\x42\x65ginReportResponse\x12/\n\npermission\x18\x01 \x01(\x0b\x32\x19.federation.v1.PermissionH\x00\x12)\n\x07\x61\x62orted\x18\x02 \x01(\x0b\x32\x16.federation.v1.AbortedH\x00\x12/\n\x07receipt\x18\x03 \x01(\x0b\x32\x1c.federation.v1.ReportReceiptH\x00\x42\x08\n\x06\x61nswer\"#\n\nPermission\x12\x15\n\rresume_offset\x18\x01 \x01(\x04\"\x92\x01\n\x0bReportFrame\x12+\n\x05start\x18\x01 \x01(\x0b\x32\x1a.federation.v1.ReportStartH\x00\x12$\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x14.federation.v1.ChunkH\x00\x12\'\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x18.federation.v1.ReportEndH\x00\x42\x07\n\x05\x66rame\"\xdb\x01\n\x0bReportStart\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x14\n\x0cnum_examples\x18\x04 \x01(\x12\x12\x38\n\x07metrics\x18\x05 \x03(\x0b\x32\'.federation.v1.ReportStart.MetricsEntry\x12\x11\n\tclient_id\x18\x06 \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"?\n\tReportEnd\x12\x0e\n\x06\x63hunks\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\"\xc4\x01\n\rReportReceipt\x12\x0e\n\x06\x63hunks\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\x12-\n\x07outcome\x18\x04 \x01(\x0e\x32\x1c.federation.v1.ReportOutcome\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\x12\x30\n\x0cretry_window\x18\x07 \x01(\x0b\x32\x1a.federation.v1.RetryWindow\"K\n\x0fWithdrawRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\tclient_id\x18\x03 \x01(\t\"D\n\x10WithdrawResponse\x12\x30\n\x0cretry_window\x18\x01 \x01(\x0b\x32\x1a.federation.v1.RetryWindow\"I\n\x14GetCheckpointRequest\x12\r\n\x05\x66inal\x18\x01 \x01(\x08\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06wait_s\x18\x03 \x01(\x01\"\xad\x01\n\x15GetCheckpointResponse\x12\x14\n\x0cround_number\x18\x01 \x01(\x04\x12)\n\x08\x61rtifact\x18\x02 \x01(\x0b\x32\x17.federation.v1.Artifact\x12&\n\x05model\x18\x03 \x01(\x0b\x32\x17.federation.v1.Artifact\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x17\n\x0fsession_running\x18\x05 \x01(\x08*d\n\x0c\x41rtifactKind\x12\x1d\n\x19\x41RTIFACT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41RTIFACT_KIND_MODEL\x10\x01\x12\x1c\n\x18\x41RTIFACT_KIND_CHECKPOINT\x10\x02*\x87\x01\n\rReportOutcome\x12\x1e\n\x1aREPORT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17REPORT_OUTCOME_ACCEPTED\x10\x01\x12\x1b\n\x17REPORT_OUTCOME_REJECTED\x10\x02\x12\x1c\n\x18REPORT_OUTCOME_DISCARDED\x10\x03\x32\xeb\x03\n\rParticipation\x12G\n\x07\x43heckIn\x12\x1d.federation.v1.CheckInRequest\x1a\x1b.federation.v1.CheckInEvent0\x01\x12L\n\rFetchArtifact\x12#.federation.v1.FetchArtifactRequest\x1a\x14.federation.v1.Chunk0\x01\x12T\n\x0b\x42\x65ginReport\x12!.federation.v1.BeginReportRequest\x1a\".federation.v1.BeginReportResponse\x12\x44\n\x06Report\x12\x1a.federation.v1.ReportFrame\x1a\x1c.federation.v1.ReportReceipt(\x01\x12K\n\x08Withdraw\x12\x1e.federation.v1.WithdrawRequest\x1a\x1f.federation.v1.WithdrawResponse\x12Z\n\rGetCheckpoint\x12#.federation.v1.GetCheckpointRequest\x1a$.federation.v1.GetCheckpointResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPORTSTART_METRICSENTRY']._loaded_options = None
   _globals['_REPORTSTART_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_ARTIFACTKIND']._serialized_start=2297
-  _globals['_ARTIFACTKIND']._serialized_end=2397
-  _globals['_REPORTOUTCOME']._serialized_start=2400
-  _globals['_REPORTOUTCOME']._serialized_end=2535
+  _globals['_ARTIFACTKIND']._serialized_start=2354
+  _globals['_ARTIFACTKIND']._serialized_end=2454
+  _globals['_REPORTOUTCOME']._serialized_start=2457
+  _globals['_REPORTOUTCOME']._serialized_end=2592
   _globals['_CHECKINREQUEST']._serialized_start=78
   _globals['_CHECKINREQUEST']._serialized_end=191
   _globals['_CHECKINEVENT']._serialized_start=194
@@ -57,29 +57,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHUNK']._serialized_start=986
   _globals['_CHUNK']._serialized_end=1023
   _globals['_BEGINREPORTREQUEST']._serialized_start=1025
-  _globals['_BEGINREPORTREQUEST']._serialized_end=1088
-  _globals['_BEGINREPORTRESPONSE']._serialized_start=1091
-  _globals['_BEGINREPORTRESPONSE']._serialized_end=1263
-  _globals['_PERMISSION']._serialized_start=1265
-  _globals['_PERMISSION']._serialized_end=1300
-  _globals['_REPORTFRAME']._serialized_start=1303
-  _globals['_REPORTFRAME']._serialized_end=1449
-  _globals['_REPORTSTART']._serialized_start=1452
-  _globals['_REPORTSTART']._serialized_end=1652
-  _globals['_REPORTSTART_METRICSENTRY']._serialized_start=1606
-  _globals['_REPORTSTART_METRICSENTRY']._serialized_end=1652
-  _globals['_REPORTEND']._serialized_start=1654
-  _globals['_REPORTEND']._serialized_end=1717
-  _globals['_REPORTRECEIPT']._serialized_start=1720
-  _globals['_REPORTRECEIPT']._serialized_end=1916
-  _globals['_WITHDRAWREQUEST']._serialized_start=1918
-  _globals['_WITHDRAWREQUEST']._serialized_end=1974
-  _globals['_WITHDRAWRESPONSE']._serialized_start=1976
-  _globals['_WITHDRAWRESPONSE']._serialized_end=2044
-  _globals['_GETCHECKPOINTREQUEST']._serialized_start=2046
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=2119
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=2122
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=2295
-  _globals['_PARTICIPATION']._serialized_start=2538
-  _globals['_PARTICIPATION']._serialized_end=3029
+  _globals['_BEGINREPORTREQUEST']._serialized_end=1107
+  _globals['_BEGINREPORTRESPONSE']._serialized_start=1110
+  _globals['_BEGINREPORTRESPONSE']._serialized_end=1282
+  _globals['_PERMISSION']._serialized_start=1284
+  _globals['_PERMISSION']._serialized_end=1319
+  _globals['_REPORTFRAME']._serialized_start=1322
+  _globals['_REPORTFRAME']._serialized_end=1468
+  _globals['_REPORTSTART']._serialized_start=1471
+  _globals['_REPORTSTART']._serialized_end=1690
+  _globals['_REPORTSTART_METRICSENTRY']._serialized_start=1644
+  _globals['_REPORTSTART_METRICSENTRY']._serialized_end=1690
+  _globals['_REPORTEND']._serialized_start=1692
+  _globals['_REPORTEND']._serialized_end=1755
+  _globals['_REPORTRECEIPT']._serialized_start=1758
+  _globals['_REPORTRECEIPT']._serialized_end=1954
+  _globals['_WITHDRAWREQUEST']._serialized_start=1956
+  _globals['_WITHDRAWREQUEST']._serialized_end=2031
+  _globals['_WITHDRAWRESPONSE']._serialized_start=2033
+  _globals['_WITHDRAWRESPONSE']._serialized_end=2101
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=2103
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=2176
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=2179
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=2352
+  _globals['_PARTICIPATION']._serialized_start=2595
+  _globals['_PARTICIPATION']._serialized_end=3086
 # @@protoc_insertion_point(module_scope)

@@ -326,18 +326,22 @@ class BeginReportRequest(_message.Message):
 
     SESSION_TOKEN_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
     session_token: _builtins.str
     size_bytes: _builtins.int
     """Bytes of the update's wire form."""
+    client_id: _builtins.str
+    """Who asks; a token that is another client's is refused. Empty: not checked."""
     def __init__(
         self,
         *,
         session_token: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
+        client_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_token", b"session_token", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "session_token", b"session_token", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -454,12 +458,15 @@ class ReportStart(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     NUM_EXAMPLES_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
     session_token: _builtins.str
     size_bytes: _builtins.int
     offset: _builtins.int
     """The offset of the first data frame of this stream, as the permission said."""
     num_examples: _builtins.int
     """Examples trained on, at least 1. Signed, so that a wrong one is judged instead of wrapped."""
+    client_id: _builtins.str
+    """As in BeginReportRequest."""
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Scalars of the local training, e.g. loss and accuracy."""
@@ -472,10 +479,11 @@ class ReportStart(_message.Message):
         offset: _builtins.int = ...,
         num_examples: _builtins.int = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        client_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics", "num_examples", b"num_examples", "offset", b"offset", "session_token", b"session_token", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "metrics", b"metrics", "num_examples", b"num_examples", "offset", b"offset", "session_token", b"session_token", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -553,18 +561,22 @@ class WithdrawRequest(_message.Message):
 
     SESSION_TOKEN_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
     session_token: _builtins.str
     reason: _builtins.str
     """Stable word, e.g. "trainer-failed", "client-stopped"."""
+    client_id: _builtins.str
+    """As in BeginReportRequest."""
     def __init__(
         self,
         *,
         session_token: _builtins.str = ...,
         reason: _builtins.str = ...,
+        client_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "session_token", b"session_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "reason", b"reason", "session_token", b"session_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -163,7 +163,10 @@ def test_journal_has_grown_a_new_generation_is_due(tmp_path: Path) -> None:
     journal = a_journal(tmp_path)
     assert not journal.has_grown
 
-    with patch.object(module, "GENERATION_BYTES_MAX", 1_000):
-        journal.append([STARTED] * 10, START_S)
+    journal.append([STARTED] * 10, START_S)
 
+    with patch.object(module, "GENERATION_BYTES_MAX", 1_000):
         assert journal.has_grown
+    with patch.object(module, "GENERATION_LINES_MAX", 1):
+        assert journal.has_grown
+    assert not journal.has_grown

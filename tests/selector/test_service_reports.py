@@ -404,21 +404,50 @@ async def test_token_of_another_process_of_the_selector_opens_nothing(tmp_path: 
             await ben.begin(len(UPDATE))
 
 
+async def test_token_of_another_client_opens_nothing(tmp_path: Path) -> None:
+    """The claim stays the other's, unspent."""
+    async with a_stage(tmp_path) as stage:
+        ann, ben = await stage.configured("ann", "ben")
+        bens, ben.token = ben.token, ann.token
+
+        with refused("foreign-token", grpc.StatusCode.PERMISSION_DENIED):
+            await ben.begin(len(UPDATE))
+        ben.token = bens
+
+        assert (await ann.report(ones())).outcome == ACCEPTED
+        assert (await ben.report(ones())).outcome == ACCEPTED
+
+
 # -- Once -------------------------------------------------------------------------------------
 
 
-async def test_report_that_is_repeated_gets_the_first_receipt(tmp_path: Path) -> None:
-    """Asked for or sent again, the same or another one: it is in the sum once."""
+async def test_other_report_after_the_first_was_judged_is_discarded_as_repeated(
+    tmp_path: Path,
+) -> None:
+    """The sum has the first one."""
     async with a_stage(tmp_path) as stage:
         [ann] = await stage.configured("ann")
         first = await ann.report(ones(), 2)
         other = encode(ones(9.0))
 
+        second = await ann.send(report_frames(ann.token, other, 7))
+
+        assert first.outcome == ACCEPTED
+        assert (second.outcome, second.reason) == (DISCARDED, "repeated")
+        assert second.sha256 == sha256(other)
+        assert sum_of(stage) == (1, 2, [2.0] * 6)
+
+
+async def test_report_that_is_repeated_gets_the_first_receipt(tmp_path: Path) -> None:
+    """Asked for or sent again: it is in the sum once."""
+    async with a_stage(tmp_path) as stage:
+        [ann] = await stage.configured("ann")
+        first = await ann.report(ones(), 2)
+
         asked = await ann.begin(len(UPDATE))
         same = await ann.send(report_frames(ann.token, UPDATE, 2))
-        different = await ann.send(report_frames(ann.token, other, 7))
 
-        assert asked.receipt == same == different == first
+        assert asked.receipt == same == first
         assert sum_of(stage) == (1, 2, [2.0] * 6)
 
 
