@@ -107,8 +107,8 @@ class Coordinator:
         coordination = CoordinationService(
             self.driver,
             self._inspector,
+            self._tenure,
             return_s=self._limits.return_s,
-            epoch=self._tenure.epoch,
         )
         shared_data = str(self._shared_data.resolve())
         control = ControlService(self.driver, self._plan_of, shared_data, VERSION)

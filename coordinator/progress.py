@@ -12,6 +12,9 @@ from coordinator.roster import OPEN, UNSPENT, Duty, Standing
 from federation import shapes
 from federation.phases import Outcome, Phase
 
+DISK_REASONS = frozenset({"disk-full", "read-only", "permission-denied", "io-error"})
+"""Words of a selector whose sum the shared directory did not take."""
+
 
 def advance(draft: Draft) -> None:
     """Do all that is due or possible now."""
@@ -173,9 +176,15 @@ def _try_to_write(draft: Draft) -> None:
             claim.standing in OPEN and claim.owner in owing for claim in draft.claims.values()
         )
     if possible < draft.plan.min_reports:
-        complete(draft, Outcome.ABANDONED, "too-few-reports")
+        complete(draft, Outcome.ABANDONED, _why_too_few(draft))
     elif not owing:
         begin_commit(draft)
+
+
+def _why_too_few(draft: Draft) -> str:
+    """The disk's word, if it refused the sum of a selector: the operator is to mend that first."""
+    words = {duty.reason for duty in draft.duties.values() if duty.void}
+    return min(words & DISK_REASONS, default="too-few-reports")
 
 
 def begin_commit(draft: Draft) -> None:

@@ -18,6 +18,7 @@ from coordinator.inspector import Inspector
 from coordinator.ledger import NumberSeen
 from coordinator.links import Link
 from coordinator.status import rounds_of, session_status, status_of
+from coordinator.tenure import Tenure
 from federation.errors import PeerError, SettingsError
 from federation.identifiers import SELECTOR_ID_RULE, checked_client_id, is_selector_id
 from federation.plan import IMPOSSIBLE_PLAN, RoundPlan
@@ -51,12 +52,12 @@ class CoordinationService(coordination_pb2_grpc.CoordinationServicer):
     """Takes the selectors' events to the driver and its commands to the selectors."""
 
     def __init__(
-        self, driver: Driver, inspector: Inspector, *, return_s: float, epoch: int
+        self, driver: Driver, inspector: Inspector, tenure: Tenure, *, return_s: float
     ) -> None:
         self._driver = driver
         self._inspector = inspector
         self._return_s = return_s
-        self._epoch = epoch
+        self._tenure = tenure
 
     async def Attach(  # type: ignore[override]
         self, request_iterator: AsyncIterator[pb.SelectorEvent], context: Any
@@ -86,7 +87,8 @@ class CoordinationService(coordination_pb2_grpc.CoordinationServicer):
             protocol_version=wire.PROTOCOL_VERSION,
             return_s=self._return_s,
             heartbeat_s=self._return_s / HEARTBEATS_PER_RETURN,
-            epoch=self._epoch,
+            epoch=self._tenure.epoch,
+            token_key=self._tenure.token_key,
         )
 
     async def _read(

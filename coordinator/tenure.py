@@ -10,11 +10,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import socket
 from pathlib import Path
 
 from federation.errors import SettingsError, StoreError
 from federation.runtime.disk import make_directory, store_errors, write_atomically
+from federation.tokens import KEY_BYTES
 
 EPOCH_MAX = 2**63 - 1
 
@@ -30,6 +32,8 @@ class Tenure:
 
     Attributes:
         epoch: Higher than that of every coordinator before.
+        token_key: Signs session tokens; the same for every coordinator on the directory, so that
+            the claims of a round outlive its coordinator.
 
     Raises:
         SettingsError: Another coordinator works on the directory; the text says which.
@@ -55,6 +59,7 @@ class Tenure:
                     reason="coordinator-running",
                 ) from None
         try:
+            self.token_key = _token_key(folder / "token_key")
             self.epoch = self._read() + 1
             write_atomically(self._epoch_path, lambda path: path.write_text(f"{self.epoch}\n"))
             with store_errors(lock, "write"):
@@ -94,6 +99,24 @@ class Tenure:
         if not (text.strip().isdecimal() and int(text) < EPOCH_MAX):
             raise StoreError(f"{self._epoch_path} is not a number", reason="epoch-unreadable")
         return int(text)
+
+
+def _token_key(path: Path) -> bytes:
+    """Read the key, or make it; only this user may read it."""
+    with store_errors(path, "read"):
+        if not path.exists():
+            key = secrets.token_bytes(KEY_BYTES)
+            write_atomically(path, lambda new: _write_secret(new, key))
+        key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise StoreError(f"{path} does not hold {KEY_BYTES} bytes", reason="token-key-unreadable")
+    return key
+
+
+def _write_secret(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
 
 
 def _holder(lock: Path) -> str:

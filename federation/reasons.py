@@ -286,6 +286,12 @@ _FILES = (
         "Restore `coordinator/epoch`, or write a number above every one that was in it.",
     ),
     Reason(
+        "token-key-unreadable",
+        OPERATOR,
+        "The file with the key that signs session tokens does not hold one.",
+        "Delete `coordinator/token_key`: a new one is made, and clients in training train anew.",
+    ),
+    Reason(
         "coordinator-running",
         OPERATOR,
         "Another coordinator works on this shared directory.",
@@ -476,6 +482,12 @@ _TRANSFERS = (
         CLIENT,
         "Nobody's claim has this session token: it is of another selector, process or round.",
         "Check in again; the stream gives the token that counts.",
+    ),
+    Reason(
+        "claim-not-here",
+        CLIENT,
+        "The token is genuine, but its claim is with another selector, or of a round that is over.",
+        "Check in again; the stream says whether the claim still stands, and the token goes on.",
     ),
     Reason(
         "foreign-token",

@@ -19,6 +19,7 @@ from federation.plan import RetryWindow
 from federation.runtime import wire
 from federation.runtime.telemetry import get_logger
 from federation.tensors import Buffer, decode
+from federation.tokens import read
 from federation.v1 import coordination_pb2, participation_pb2
 from selector import reports
 from selector.cohort import Cohort, Member, Standing, Transfer
@@ -44,8 +45,10 @@ class Served:
         cohort: Of the running round.
         ended: Of the one before.
         expected_end_s: When the running round is expected to be over, on the monotonic clock.
+        token_key: Of the coordinator.
     """
 
+    token_key: bytes
     cohort: Cohort | None = None
     ended: Cohort | None = None
     expected_end_s: float = 0.0
@@ -58,7 +61,12 @@ class Served:
                 if client_id not in ("", member.client_id):
                     raise PeerError("this token is another client's", reason="foreign-token")
                 return cohort, member
-        raise PeerError("no claim here has this token", reason="unknown-token")
+        if read(self.token_key, token) is not None:
+            raise PeerError(
+                "this claim is not with this selector, or its round is over: check in again",
+                reason="claim-not-here",
+            )
+        raise PeerError("no claim has this token", reason="unknown-token")
 
     def end(self) -> None:
         """The running round is over; its receipts are kept until the next one is."""

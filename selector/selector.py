@@ -18,6 +18,7 @@ from federation.runtime.disk import make_directory, store_errors, write_atomical
 from federation.runtime.store import SharedDirectory
 from federation.runtime.telemetry import get_logger
 from federation.tensors import Buffer
+from federation.tokens import KEY_BYTES, mint
 from federation.v1 import coordination_pb2 as pb
 from federation.v1 import participation_pb2
 from selector import reports
@@ -73,7 +74,7 @@ class Selector:
         self.idle = asyncio.Event()
         self.idle.set()
         self.sessions = Sessions()
-        self._served = Served()
+        self._served = Served(token_key=secrets.token_bytes(KEY_BYTES))
         messenger = Messenger(
             tell=self._tell_coordinator,
             is_attached=self._hears_coordinator,
@@ -95,6 +96,10 @@ class Selector:
         self._artifacts: list[participation_pb2.Artifact] = []
         self._partial: pb.PartialWritten | None = None
         self._disk = ThreadPoolExecutor(2, thread_name_prefix="disk")
+
+    def use_token_key(self, key: bytes) -> None:
+        """Sign and check tokens with the coordinator's key from now on."""
+        self._served.token_key = key
 
     @property
     def cohort(self) -> Cohort | None:
@@ -250,9 +255,9 @@ class Selector:
 
     def _take_in(self, cohort: Cohort | None, client_ids: Iterable[str]) -> None:
         assert cohort is not None
-        gone = pb.ClientsLeft()
+        gone, round_id = pb.ClientsLeft(), cohort.order.round_id
         for client_id in client_ids:
-            member = cohort.claim(client_id, secrets.token_hex(16))
+            member = cohort.claim(client_id, mint(self._served.token_key, round_id, client_id))
             stream = self.streams.get(client_id)
             if stream is not None and (cohort.is_open_to(member) or not stream.token):
                 self._send_configuration(cohort, member, stream)

@@ -193,6 +193,8 @@ class Uplink:
                 reason="coordinator-superseded",
             )
         self._epoch = welcome.epoch
+        if welcome.token_key:
+            self._selector.use_token_key(welcome.token_key)
         return welcome
 
     async def _read(self, call: Any) -> None:

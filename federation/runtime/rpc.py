@@ -58,6 +58,7 @@ STATUS_OF_REASON: dict[str, grpc.StatusCode] = {
     "session-running": grpc.StatusCode.FAILED_PRECONDITION,
     "no-session": grpc.StatusCode.FAILED_PRECONDITION,
     "unknown-token": grpc.StatusCode.UNAUTHENTICATED,
+    "claim-not-here": grpc.StatusCode.UNAUTHENTICATED,
     "foreign-token": grpc.StatusCode.PERMISSION_DENIED,
     "unknown-artifact": grpc.StatusCode.NOT_FOUND,
     "protocol-mismatch": grpc.StatusCode.FAILED_PRECONDITION,

@@ -645,6 +645,7 @@ class Welcome(_message.Message):
     RETURN_S_FIELD_NUMBER: _builtins.int
     HEARTBEAT_S_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    TOKEN_KEY_FIELD_NUMBER: _builtins.int
     protocol_version: _plan_pb2.ProtocolVersion.ValueType
     return_s: _builtins.float
     """After half of it without an answered heartbeat a selector gives no permission and no receipt."""
@@ -653,6 +654,8 @@ class Welcome(_message.Message):
     """Rises with each start of a coordinator on the directory; a selector refuses a lower one than
     it has seen.
     """
+    token_key: _builtins.bytes
+    """Signs session tokens; never logged."""
     def __init__(
         self,
         *,
@@ -660,10 +663,11 @@ class Welcome(_message.Message):
         return_s: _builtins.float = ...,
         heartbeat_s: _builtins.float = ...,
         epoch: _builtins.int = ...,
+        token_key: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "heartbeat_s", b"heartbeat_s", "protocol_version", b"protocol_version", "return_s", b"return_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "heartbeat_s", b"heartbeat_s", "protocol_version", b"protocol_version", "return_s", b"return_s", "token_key", b"token_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

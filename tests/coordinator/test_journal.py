@@ -161,12 +161,11 @@ def test_outcome_of_ten_thousand_clients_fits_the_reserve() -> None:
 def test_journal_has_grown_a_new_generation_is_due(tmp_path: Path) -> None:
     """A limit on everything that grows."""
     journal = a_journal(tmp_path)
-    assert not journal.has_grown
-
     journal.append([STARTED] * 10, START_S)
+    grown = [journal.has_grown]
 
-    with patch.object(module, "GENERATION_BYTES_MAX", 1_000):
-        assert journal.has_grown
-    with patch.object(module, "GENERATION_LINES_MAX", 1):
-        assert journal.has_grown
-    assert not journal.has_grown
+    for limit, value in (("GENERATION_BYTES_MAX", 1_000), ("GENERATION_LINES_MAX", 1)):
+        with patch.object(module, limit, value):
+            grown.append(journal.has_grown)
+
+    assert grown == [False, True, True]

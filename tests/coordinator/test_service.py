@@ -231,7 +231,10 @@ async def test_what_an_older_stream_still_says_is_out_of_date(tmp_path: Path) ->
     async with a_stand(tmp_path) as stand:
         newer = await stand.selector()
         service = CoordinationService(
-            stand.coordinator.driver, stand.coordinator._inspector, return_s=20.0, epoch=1
+            stand.coordinator.driver,
+            stand.coordinator._inspector,
+            stand.coordinator._tenure,
+            return_s=20.0,
         )
         older = Link(Owner(newer.selector_id, newer.incarnation), "north.example:50051")
         await stand.start(goal_count=2)

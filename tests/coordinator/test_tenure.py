@@ -60,3 +60,17 @@ def test_epoch_is_not_a_number_the_coordinator_does_not_guess(tmp_path: Path, te
         with pytest.raises(StoreError) as refused:
             Tenure(tmp_path)
         assert refused.value.reason == "epoch-unreadable"
+
+
+def test_key_of_the_tokens_outlives_the_coordinator_and_is_for_this_user_only(
+    tmp_path: Path,
+) -> None:
+    """A client that trained for an hour has a token of the coordinator before."""
+    keys = []
+    for _ in range(2):
+        tenure = Tenure(tmp_path)
+        keys.append(tenure.token_key)
+        tenure.release()
+
+    assert keys[0] == keys[1]
+    assert (tmp_path / "token_key").stat().st_mode & 0o777 == 0o600

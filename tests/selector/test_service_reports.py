@@ -551,7 +551,7 @@ async def test_receipts_are_kept_until_the_next_round_is_over(tmp_path: Path) ->
         await stage.end(round_number=2)
 
         assert between.receipt == during.receipt == first
-        with refused("unknown-token"):
+        with refused("claim-not-here"):
             await ann.begin(len(UPDATE))
 
 

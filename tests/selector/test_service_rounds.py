@@ -191,7 +191,7 @@ async def test_token_of_one_selector_is_worth_nothing_at_another(tmp_path: Path)
         await ben.configured()
         ben.token = ann.token
 
-        with refused("unknown-token"):
+        with refused("claim-not-here"):
             await ben.send(report_frames(ben.token, encode(ones())))
 
 
