@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from coordinator.effects import (
     Admit,
     CloseReporting,
@@ -81,6 +83,11 @@ def _configure(
         retry_window=wire.retry_window_to_wire(retry_window(plan, round_.crowd)),
         expected_s=round_.expected_s(now_s),
     )
+
+
+def selector_list(addresses: Iterable[str]) -> pb.CoordinatorCommand:
+    """Tell a selector where clients reach the attached ones."""
+    return pb.CoordinatorCommand(selector_list=pb.SelectorList(addresses=addresses))
 
 
 def session_news(session_id: str, final_digest: str) -> pb.CoordinatorCommand:

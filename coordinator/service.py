@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from coordinator.commands import selector_list
 from coordinator.driver import Driver
 from coordinator.events import (
     Owner,
@@ -79,6 +80,7 @@ class CoordinationService(coordination_pb2_grpc.CoordinationServicer):
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
             if self._driver.links.detach(link):
+                self._tell_addresses()
                 log.info("selector left", selector_id=owner.selector_id)
                 await self._driver.post(SelectorLeft(owner))
 
@@ -114,6 +116,7 @@ class CoordinationService(coordination_pb2_grpc.CoordinationServicer):
         owner = link.owner
         superseded = self._driver.links.attach(link)
         link.send(self._driver.session_news())
+        self._tell_addresses()
         log.info("selector attached", selector_id=owner.selector_id, address=link.address)
         post = self._driver.post
         if superseded is not None:
@@ -131,6 +134,12 @@ class CoordinationService(coordination_pb2_grpc.CoordinationServicer):
         await post(SelectorAttached(owner, None if hello.more else held))
         if hello.held:
             await post(checked_in(owner, hello.held))
+
+    def _tell_addresses(self) -> None:
+        links = self._driver.links.attached()
+        command = selector_list(sorted(link.address for link in links if link.address))
+        for link in links:
+            link.send(command)
 
     async def _note_number(self, round_number: int) -> None:
         """A selector may remember a round that is nowhere on disk any more."""

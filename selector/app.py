@@ -6,11 +6,11 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
+from federation.runtime.frames import add_participation
 from federation.runtime.process import say_listening, stop_on_signals
 from federation.runtime.rpc import add_health, bind, create_server, set_serving
 from federation.runtime.store import SharedDirectory
 from federation.runtime.tasks import until_first
-from federation.v1 import participation_pb2_grpc
 from selector.selector import Selector
 from selector.service import ParticipationService
 from selector.settings import SelectorSettings
@@ -72,7 +72,7 @@ class SelectorServer:
             SettingsError: The port is in use.
         """
         service = ParticipationService(self.selector, self._limits.report_stall_s)
-        participation_pb2_grpc.add_ParticipationServicer_to_server(service, self._server)
+        add_participation(service, self._server)
         self._health = await add_health(self._server, SERVICES)
         self.port = bind(self._server, host, port)
         self.selector.address = advertise or f"{host}:{self.port}"

@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,10 +15,14 @@ from numpy.typing import NDArray
 from federation.chunking import chunk_bytes_for, chunks
 from federation.errors import PeerError, StoreError
 from federation.runtime.disk import store_errors
+from federation.runtime.frames import encode_chunk
 from federation.runtime.hdf5 import encode_checkpoint
 from federation.runtime.store import SharedDirectory
 from federation.tensors import ModelSpec, decode
 from federation.v1 import participation_pb2 as pb
+
+FRAMES_KEPT = 8
+"""Encoded chunks of a checkpoint that are kept for the next client: 16 MiB at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +36,7 @@ class Checkpoint:
 
     sha256: bytes
     buffer: bytearray
+    _frames: dict[int, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def weights(self) -> dict[str, NDArray[Any]]:
@@ -49,11 +54,17 @@ class Checkpoint:
             kind=pb.ARTIFACT_KIND_CHECKPOINT, sha256=self.sha256, size_bytes=len(self.buffer)
         )
 
-    def chunks(self, offset: int) -> Iterator[pb.Chunk]:
-        """Yield the bytes from an offset on."""
+    def frames(self, offset: int) -> Iterator[bytes]:
+        """Yield the bytes from an offset on as encoded chunks; clients side by side share them."""
         size = chunk_bytes_for(len(self.buffer))
         for start, view in chunks(self.buffer, offset=offset, chunk_bytes=size):
-            yield pb.Chunk(offset=start, data=bytes(view))
+            frame = self._frames.get(start)
+            if frame is None or len(frame) < len(view):
+                frame = encode_chunk(start, view)
+                if len(self._frames) == FRAMES_KEPT:
+                    del self._frames[next(iter(self._frames))]
+                self._frames[start] = frame
+            yield frame
 
 
 @dataclass(frozen=True)
@@ -76,13 +87,13 @@ class ModelFile:
             kind=pb.ARTIFACT_KIND_MODEL, sha256=self.sha256, size_bytes=self.size_bytes
         )
 
-    def chunks(self, offset: int) -> Iterator[pb.Chunk]:
-        """Yield the bytes from an offset on."""
+    def frames(self, offset: int) -> Iterator[bytes]:
+        """Yield the bytes from an offset on as encoded chunks."""
         size = chunk_bytes_for(self.size_bytes)
         with store_errors(self.path, "read"), self.path.open("rb") as file:
             file.seek(offset)
             while data := file.read(size):
-                yield pb.Chunk(offset=offset, data=data)
+                yield encode_chunk(offset, data)
                 offset += len(data)
 
 

@@ -7,6 +7,7 @@ are obeyed one after the other.
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -31,6 +32,9 @@ from selector.sessions import Sessions
 from selector.streams import SUPERSEDED_WINDOW, Stream, Streams, aborted, declined
 
 log = get_logger()
+
+FALLBACKS_MAX = 8
+"""Other selectors that a client is told of; drawn, so that not all go to the same one."""
 
 
 class Selector:
@@ -74,6 +78,7 @@ class Selector:
         self.idle = asyncio.Event()
         self.idle.set()
         self.sessions = Sessions()
+        self._fallbacks: list[str] = []
         self._served = Served(token_key=secrets.token_bytes(KEY_BYTES))
         messenger = Messenger(
             tell=self._tell_coordinator,
@@ -140,7 +145,9 @@ class Selector:
         # Who is told of a session hears of its end, also if the coordinator's word of it gets lost.
         running_id = self.sessions.running_id
         stream = self.streams.open(client_id, running_id or session_id)
-        held = participation_pb2.Held(selector_id=self.selector_id, session_id=running_id)
+        held = participation_pb2.Held(
+            selector_id=self.selector_id, session_id=running_id, fallbacks=self._fallbacks
+        )
         stream.send(participation_pb2.CheckInEvent(held=held))
         return stream
 
@@ -221,6 +228,9 @@ class Selector:
                 log.info("partial settled", kept=settled.kept, reason=settled.reason)
             case "end_round":
                 self._end(command.end_round)
+            case "selector_list":
+                others = set(command.selector_list.addresses) - {self.address}
+                self._fallbacks = random.sample(sorted(others), min(len(others), FALLBACKS_MAX))
             case "session_news":
                 self.sessions.learn(command.session_news)
             case _:

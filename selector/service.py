@@ -15,6 +15,7 @@ from federation.chunking import CHUNK_BYTES
 from federation.errors import PeerError, TransferError
 from federation.identifiers import checked_client_id
 from federation.runtime import wire
+from federation.runtime.frames import Piece
 from federation.v1 import participation_pb2 as pb
 from federation.v1 import participation_pb2_grpc
 from selector.artifacts import ModelFile
@@ -73,13 +74,13 @@ class ParticipationService(participation_pb2_grpc.ParticipationServicer):
                 f"offset {request.offset} is beyond the artifact's {size} bytes",
                 reason="wrong-offset",
             )
-        chunks = artifact.chunks(request.offset)
+        frames = artifact.frames(request.offset)
         if isinstance(artifact, ModelFile):
-            while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
-                await context.write(chunk)
+            while (frame := await asyncio.to_thread(next, frames, None)) is not None:
+                await context.write(frame)
         else:
-            for chunk in chunks:
-                await context.write(chunk)
+            for frame in frames:
+                await context.write(frame)
             self._desk.note_training(request.session_token)
 
     async def BeginReport(
@@ -91,7 +92,7 @@ class ParticipationService(participation_pb2_grpc.ParticipationServicer):
         )
 
     async def Report(
-        self, request_iterator: AsyncIterator[pb.ReportFrame], context: Any
+        self, request_iterator: AsyncIterator[pb.ReportFrame | Piece], context: Any
     ) -> pb.ReportReceipt:
         """Receive, verify and judge one report."""
         frames = aiter(request_iterator)
@@ -108,23 +109,24 @@ class ParticipationService(participation_pb2_grpc.ParticipationServicer):
         return self._desk.receipt_for(member)
 
     async def _other_report(
-        self, judged: Transfer, frames: AsyncIterator[pb.ReportFrame]
+        self, judged: Transfer, frames: AsyncIterator[pb.ReportFrame | Piece]
     ) -> Transfer | None:
         """Read a report that comes after one was judged; return it if it is another one."""
         received = 0
         with contextlib.suppress(TransferError):
             while received <= judged.size_bytes + CHUNK_BYTES:
                 frame = await self._next(frames)
-                if frame.WhichOneof("frame") == "end":
+                if isinstance(frame, Piece):
+                    received += len(frame.data)
+                elif frame.WhichOneof("frame") == "end":
                     end = frame.end
                     other = Transfer(end.chunks, end.size_bytes, end.sha256)
                     return other if end.sha256 != judged.sha256 else None
-                received += len(frame.data.data)
         return None  # cut short: whoever sent it asks again
 
-    async def _start(self, frames: AsyncIterator[pb.ReportFrame]) -> pb.ReportStart:
+    async def _start(self, frames: AsyncIterator[pb.ReportFrame | Piece]) -> pb.ReportStart:
         first = await self._next(frames)
-        if first.WhichOneof("frame") != "start":
+        if isinstance(first, Piece) or first.WhichOneof("frame") != "start":
             raise TransferError("a report begins with its start frame", reason="no-start")
         return first.start
 
@@ -133,7 +135,7 @@ class ParticipationService(participation_pb2_grpc.ParticipationServicer):
         cohort: Cohort,
         upload: Upload,
         start: pb.ReportStart,
-        frames: AsyncIterator[pb.ReportFrame],
+        frames: AsyncIterator[pb.ReportFrame | Piece],
     ) -> None:
         """Take the bytes in; the update is judged only once all of them are verified."""
         await upload.settle()
@@ -156,12 +158,12 @@ class ParticipationService(participation_pb2_grpc.ParticipationServicer):
             if upload.freed:
                 raise TransferError("the permission was taken back; ask again", reason="stalled")
             upload.touched_s = time.monotonic()
-            if frame.WhichOneof("frame") == "end":
+            if not isinstance(frame, Piece) and frame.WhichOneof("frame") == "end":
                 await self._finish(cohort, upload, start, frame.end)
                 return
             await self._add(upload, frame)
 
-    async def _next(self, frames: AsyncIterator[pb.ReportFrame]) -> pb.ReportFrame:
+    async def _next(self, frames: AsyncIterator[pb.ReportFrame | Piece]) -> pb.ReportFrame | Piece:
         try:
             async with asyncio.timeout(self._report_stall_s):
                 return await anext(frames)
@@ -172,11 +174,11 @@ class ParticipationService(participation_pb2_grpc.ParticipationServicer):
                 "the stream ended before the report's end frame", reason="truncated"
             ) from None
 
-    async def _add(self, upload: Upload, frame: pb.ReportFrame) -> None:
+    async def _add(self, upload: Upload, frame: pb.ReportFrame | Piece) -> None:
         try:
-            if frame.WhichOneof("frame") != "data":
+            if not isinstance(frame, Piece):
                 raise TransferError("only data frames may follow here", reason="no-data")
-            await upload.add(frame.data.offset, frame.data.data)
+            await upload.add(frame.offset, frame.data)
         except TransferError:
             self._desk.free_upload(upload)
             raise

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from federation.chunking import Assembler
+from federation.tensors import Buffer
 from selector.cohort import Member
 
 HOP_BYTES = 256 << 10
@@ -35,7 +36,7 @@ class Upload:
     freed: bool = False
     _adding: asyncio.Future[None] | None = None
 
-    async def add(self, offset: int, data: bytes) -> None:
+    async def add(self, offset: int, data: Buffer) -> None:
         """Take the next chunk; raises ``TransferError``."""
         if len(data) < HOP_BYTES:
             self.assembler.add(offset, data)

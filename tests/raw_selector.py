@@ -14,6 +14,9 @@ from tests.servers import HOST
 from tests.waiting import within
 
 
+NEWS = ("selector_list", "session_news")
+
+
 class RawSelector:
     """One process of a selector.
 
@@ -76,9 +79,9 @@ class RawSelector:
         await self.tell(reports_folded={"round_id": round_id, "reports": reports})
 
     async def next(self, kind: str) -> Any:
-        """Return the next command, which must be of this kind; news of sessions are passed over."""
+        """Return the next command, which must be of this kind; mere news are passed over."""
         command = await within(self.call.read())
-        while command is not grpc.aio.EOF and command.WhichOneof("command") == "session_news":
+        while command is not grpc.aio.EOF and command.WhichOneof("command") in NEWS:
             command = await within(self.call.read())
         assert command is not grpc.aio.EOF
         assert command.WhichOneof("command") == kind, command

@@ -588,6 +588,7 @@ class CoordinatorCommand(_message.Message):
     SUPERSEDED_FIELD_NUMBER: _builtins.int
     RELEASE_CLIENTS_FIELD_NUMBER: _builtins.int
     SESSION_NEWS_FIELD_NUMBER: _builtins.int
+    SELECTOR_LIST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -610,6 +611,8 @@ class CoordinatorCommand(_message.Message):
     def release_clients(self) -> Global___ReleaseClients: ...
     @_builtins.property
     def session_news(self) -> Global___SessionNews: ...
+    @_builtins.property
+    def selector_list(self) -> Global___SelectorList: ...
     def __init__(
         self,
         *,
@@ -624,12 +627,13 @@ class CoordinatorCommand(_message.Message):
         superseded: Global___Superseded | None = ...,
         release_clients: Global___ReleaseClients | None = ...,
         session_news: Global___SessionNews | None = ...,
+        selector_list: Global___SelectorList | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["admit_clients", b"admit_clients", "close_reporting", b"close_reporting", "command", b"command", "configure_round", b"configure_round", "decline_clients", b"decline_clients", "end_round", b"end_round", "heartbeat_answer", b"heartbeat_answer", "release_clients", b"release_clients", "session_news", b"session_news", "settle_partial", b"settle_partial", "superseded", b"superseded", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["admit_clients", b"admit_clients", "close_reporting", b"close_reporting", "command", b"command", "configure_round", b"configure_round", "decline_clients", b"decline_clients", "end_round", b"end_round", "heartbeat_answer", b"heartbeat_answer", "release_clients", b"release_clients", "selector_list", b"selector_list", "session_news", b"session_news", "settle_partial", b"settle_partial", "superseded", b"superseded", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admit_clients", b"admit_clients", "close_reporting", b"close_reporting", "command", b"command", "configure_round", b"configure_round", "decline_clients", b"decline_clients", "end_round", b"end_round", "heartbeat_answer", b"heartbeat_answer", "release_clients", b"release_clients", "session_news", b"session_news", "settle_partial", b"settle_partial", "superseded", b"superseded", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admit_clients", b"admit_clients", "close_reporting", b"close_reporting", "command", b"command", "configure_round", b"configure_round", "decline_clients", b"decline_clients", "end_round", b"end_round", "heartbeat_answer", b"heartbeat_answer", "release_clients", b"release_clients", "selector_list", b"selector_list", "session_news", b"session_news", "settle_partial", b"settle_partial", "superseded", b"superseded", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["welcome", "admit_clients", "decline_clients", "configure_round", "close_reporting", "settle_partial", "end_round", "heartbeat_answer", "superseded", "release_clients", "session_news"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["welcome", "admit_clients", "decline_clients", "configure_round", "close_reporting", "settle_partial", "end_round", "heartbeat_answer", "superseded", "release_clients", "session_news", "selector_list"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -701,6 +705,30 @@ class SessionNews(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SessionNews: _TypeAlias = SessionNews  # noqa: Y015
+
+@_typing.final
+class SelectorList(_message.Message):
+    """Where clients reach the selectors that are attached; sent after Welcome and with each change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """HOST:PORT of each, the addressee included."""
+
+    def __init__(
+        self,
+        *,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SelectorList: _TypeAlias = SelectorList  # noqa: Y015
 
 @_typing.final
 class AdmitClients(_message.Message):

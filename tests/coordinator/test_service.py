@@ -502,3 +502,19 @@ async def test_stream_that_comes_before_the_driver_runs_waits_for_it(tmp_path: P
         assert coordinator.driver.links.attached()
         running.cancel()
     await coordinator.stop(grace_s=0.0)
+
+
+async def test_selector_comes_and_goes_the_others_are_told_where_clients_find_which(
+    tmp_path: Path,
+) -> None:
+    """For clients whose selector is gone."""
+    async with a_stand(tmp_path) as stand:
+        north = await stand.attached("north")
+        alone = await north.after("selector_list")
+        south = await stand.attached("south")
+        both = await north.after("selector_list")
+        south.cut()
+        left = await north.after("selector_list")
+
+        assert list(alone.addresses) == list(left.addresses) == ["north.example:50051"]
+        assert list(both.addresses) == ["north.example:50051"] * 2

@@ -678,3 +678,20 @@ async def test_readiness_tells_the_truth(tmp_path: Path) -> None:
         await within(stage.server.drain(0.0))
 
         assert (await within(watch.read())).status == response.NOT_SERVING
+
+
+# -- Other selectors --------------------------------------------------------------------------
+
+
+async def test_client_is_held_it_hears_of_the_other_selectors(tmp_path: Path) -> None:
+    """Where it goes when this one is gone; not to itself."""
+    async with a_stage(tmp_path) as stage:
+        own = stage.server.selector.address
+        addresses = [own, "south.example:50051", "west.example:50051"]
+        await stage.attachment.send(selector_list={"addresses": addresses})
+        await eventually(lambda: len(stage.server.selector._fallbacks) == 2)
+
+        ann = await stage.client("ann")
+        first = await ann.check_in()
+
+        assert sorted(first.held.fallbacks) == addresses[1:]

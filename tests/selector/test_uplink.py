@@ -416,3 +416,17 @@ def test_batch_stays_far_from_the_limit_on_a_message() -> None:
 
     assert sum(len(event.reports_folded.reports) for event in sent) == 2000
     assert max(event.ByteSize() for event in sent) < 2 << 20
+
+
+async def test_end_of_the_session_was_missed_hello_says_who_was_told_that_it_runs(
+    tmp_path: Path,
+) -> None:
+    """Who never took part, too, hears of the end of the session that ran when it came."""
+    async with a_line(tmp_path, 1) as line:
+        line.selector.sessions.learn(pb.SessionNews(session_id="this-one"))
+        line.selector.check_in("newcomer", "")
+        line.selector.check_in("comes-back", "one-before")
+
+        hello = line.selector.hello()[0].hello
+
+    assert {client.session_id for client in hello.held} == {"this-one"}
