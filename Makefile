@@ -21,8 +21,9 @@ PYTHON ?= $(shell for python in python3.12 python3.11 python3.13 python3 python;
 # TensorFlow without GPU code exists for x86 only; elsewhere the whole one is installed.
 EXTRAS ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' '-')),client-cpu,client),dev
 ARGS ?=
+SEEDS ?= 1000
 
-.PHONY: help setup proto proto-check check test demo bench digits-model
+.PHONY: help setup proto proto-check check test prove crashes simulate demo bench digits-model
 
 help: ## List these words
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -63,9 +64,21 @@ check: setup proto-check ## Lint, format, types, layers, generated code and docu
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m headwater.settings_docs --check
+	$(BIN)/python -m headwater.errors_docs --check
 
 test: setup ## Run all tests; ARGS="-k name" for some
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+prove: crashes ## Run every long proof, in about an hour
+	$(BIN)/python -m tests.simulation.model_check --faults 1
+	$(MAKE) simulate SEEDS=10000
+
+crashes: setup ## Run the whole matrix of crashes and print it as a table; ARGS="-k name" for some
+	$(BIN)/python -m pytest -n 2 -p tests.prove.table -m prove --timeout 300 $(ARGS)
+
+simulate: setup ## Run many rounds in virtual time, with all that can go wrong; SEEDS=10000 for more
+	$(BIN)/python -m tests.simulation $(SEEDS) $(ARGS)
+	$(BIN)/python -m tests.simulation $(SEEDS) --profile storm $(ARGS)
 
 demo: setup ## Run a whole federation on this machine; ARGS="--rounds 3" for a short one
 	$(BIN)/headwater demo $(ARGS)

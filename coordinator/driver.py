@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -338,7 +339,9 @@ class Driver:
 
     async def _take_all(self, happenings: Sequence[Happening]) -> None:
         """Make durable what must be, then take all."""
-        while True:
+        for attempt in itertools.count():
+            if attempt > 1:
+                await asyncio.sleep(STORAGE_RETRY_S)
             now_s = self.clock.now_s()
             lasting = [happening for happening in happenings if self._must_last(happening)]
             if not lasting:
@@ -370,24 +373,25 @@ class Driver:
         log.error("journal not written", reason=error.reason, detail=error.detail)
         running = self.ledger.running
         if running is None or running.closing is Closing.PUBLISHING:
-            await self._renew_or_wait()
+            await self._try_to_renew()
             return
         stopped = Stopped(error.reason)
-        while True:
+        for attempt in itertools.count():
+            if attempt > 1:
+                await asyncio.sleep(STORAGE_RETRY_S)
             now_s = self.clock.now_s()
             try:
                 await self.memory.append([stopped], now_s, is_outcome=True)
                 break
             except StoreError:
-                await self._renew_or_wait()
+                await self._try_to_renew()
         self._take(stopped, now_s)
 
-    async def _renew_or_wait(self) -> None:
+    async def _try_to_renew(self) -> None:
         try:
             await self.memory.renew(self.ledger, self.clock.now_s())
         except StoreError as error:
             self.storage_failure = error.reason
-            await asyncio.sleep(STORAGE_RETRY_S)
 
     # -- Rounds and sessions --------------------------------------------------------------------
 

@@ -120,7 +120,8 @@ class Journal:
         """Begin a new generation with this ledger; older ones are deleted.
 
         Raises:
-            StoreError: The old generation is still the newest one.
+            StoreError: The old generation is still the newest one, or neither may be written any
+                more; in both cases this can be tried again.
         """
         generation = self._generation + 1
         line = line_of_snapshot(Snapshot(now_s, ledger))
@@ -134,13 +135,14 @@ class Journal:
                     os.posix_fallocate(descriptor, 0, len(line) + AHEAD_BYTES)
                     os.fsync(descriptor)
                     os.rename(temporary, path)
+                    # From here on a restart may find the new one: the old one must not go on.
+                    self.close()
                     sync_directory(self._folder)
                 except BaseException:
                     os.close(descriptor)
                     raise
         finally:
             remove_quietly(temporary)
-        self.close()
         self._descriptor, self._path = descriptor, path
         self._written, self._allocated = len(line), len(line) + AHEAD_BYTES
         self._generation, self._index = generation, 0

@@ -143,6 +143,7 @@ def resume(
         complete(draft, Outcome.ABANDONED, "base-replaced")
     elif draft.closing in (Closing.WRITING, Closing.PUBLISHING):
         begin_commit(draft)
+        draft.phase_deadline_s = max(round_.phase_deadline_s, now_s + draft.plan.return_s)
     else:
         _await_return(draft)
     advance(draft)

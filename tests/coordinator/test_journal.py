@@ -140,6 +140,23 @@ def test_new_generation_cannot_be_written_the_old_one_goes_on(tmp_path: Path) ->
     assert Journal(tmp_path).recover().ledger == after(STARTED)
 
 
+def test_new_generation_may_be_there_or_not_neither_is_written_until_the_next_is(
+    tmp_path: Path,
+) -> None:
+    """A restart would read the newer one, and not know what went into the older."""
+    journal = a_journal(tmp_path)
+    full = StoreError("no", reason="io-error")
+    with patch.object(module, "sync_directory", side_effect=full), pytest.raises(StoreError):
+        journal.renew(after(NumberSeen(5)), START_S)
+
+    with pytest.raises(StoreError):
+        journal.append([STARTED], START_S)
+    journal.renew(after(NumberSeen(5)), START_S)
+    journal.append([STARTED], START_S)
+
+    assert Journal(tmp_path).recover().ledger == after(NumberSeen(5), STARTED)
+
+
 def test_disk_is_full_events_are_refused_an_outcome_is_not(tmp_path: Path) -> None:
     """Space for it was taken ahead."""
     journal = a_journal(tmp_path)

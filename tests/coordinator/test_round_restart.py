@@ -17,7 +17,6 @@ from coordinator.round import Closing, Round, resume
 from federation.phases import Outcome, Phase
 from tests.coordinator.rounds import (
     BASE,
-    COMMIT_TIMEOUT_S,
     DIGEST,
     NORTH,
     NORTH_RESTARTED,
@@ -53,7 +52,7 @@ def test_round_is_taken_up_its_deadline_lies_in_the_future(phase: Phase, closing
 
     assert round_.phase is phase
     assert round_.deadline_s is not None
-    assert round_.deadline_s >= AGAIN_S + min(RETURN_S, COMMIT_TIMEOUT_S)
+    assert round_.deadline_s >= AGAIN_S + RETURN_S
 
 
 def test_short_pause_does_not_prolong_the_round() -> None:
@@ -170,7 +169,7 @@ def test_checkpoint_was_not_committed_it_is_written_again(closing: Closing) -> N
     )
 
     assert round_.closing is Closing.WRITING
-    assert round_.phase_deadline_s == AGAIN_S + COMMIT_TIMEOUT_S
+    assert round_.phase_deadline_s == AGAIN_S + RETURN_S
     (write,) = effects
     assert isinstance(write, WriteCheckpoint)
     assert {owner for owner, _ in write.partials} == {NORTH, SOUTH}
