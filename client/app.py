@@ -10,10 +10,12 @@ from typing import NoReturn
 
 from client.artifacts import Artifacts
 from client.cache import ModelCache
+from client.kept import StateUnusable
 from client.result import ResultSeeker, check_output, write_result
 from client.selectors import Selectors
 from client.session import ClientSession, SessionResult
 from client.settings import ClientSettings
+from client.state import ClientState, DiskState
 from client.trainer import Trainer, TrainerThread, load_trainer
 from federation.errors import SettingsError
 from federation.runtime.process import stop_on_signals
@@ -33,6 +35,9 @@ async def _serve(settings: ClientSettings) -> int:
     stop = stop_on_signals()
     if settings.fetch_final is not None:
         check_output(settings.fetch_final)
+    state = ClientState()
+    if not _only_fetches(settings):
+        state = await asyncio.to_thread(_open_state, settings)
     cache = ModelCache(settings.cache, settings.cache_bytes_max)
     artifacts = Artifacts(cache)
     stopping = asyncio.create_task(stop.wait())
@@ -42,21 +47,23 @@ async def _serve(settings: ClientSettings) -> int:
                 cache.prepare()
             result = SessionResult(0)
         else:
-            result = await _take_part(settings, cache, artifacts, stopping)
+            result = await _take_part(settings, cache, artifacts, state, stopping)
             if stopping.done():
                 return int(settings.fetch_final is not None)
-            status = _status(settings, result)
+            status = _status(result)
             if status or settings.fetch_final is None:
                 return status
         return await _fetch_final(settings, artifacts, result.session_id, stopping)
     finally:
         artifacts.close()
+        await asyncio.to_thread(state.close)
 
 
 async def _take_part(
     settings: ClientSettings,
     cache: ModelCache,
     artifacts: Artifacts,
+    state: ClientState,
     stopping: asyncio.Task[bool],
 ) -> SessionResult:
     """Train until the session's end or until told to stop."""
@@ -69,12 +76,13 @@ async def _take_part(
     if trainer.needs_model or _wants_model(settings):
         cache.prepare()
     session = ClientSession(
-        settings.client_id,
+        state.client_id or settings.client_id,
         settings.selectors,
         trainer,
         rounds=settings.rounds,
         one_session=settings.fetch_final is not None,
         artifacts=artifacts,
+        state=state,
         keepalive_s=settings.keepalive_s,
         keepalive_timeout_s=settings.keepalive_timeout_s,
         thread=thread,
@@ -125,16 +133,35 @@ def _only_fetches(settings: ClientSettings) -> bool:
     return settings.data is None and settings.trainer is None
 
 
+def _open_state(settings: ClientSettings) -> ClientState:
+    """Return what an earlier process of this client left, where it has a folder for that.
+
+    Raises:
+        SettingsError: Another process has the folder, or the one that was given cannot be used.
+    """
+    folder = settings.state_folder
+    if folder is None:
+        return ClientState()
+    try:
+        return DiskState(folder, settings.given_client_id, settings.client_id)
+    except StateUnusable as error:
+        if settings.state is not None:
+            expected = f"{error.detail}; give a folder of this client's own with --state"
+            raise SettingsError("state", str(folder), expected, reason=error.reason) from error
+        log.warning("no state kept", reason=error.reason, detail=error.detail)
+        return ClientState()
+
+
 def _wants_model(settings: ClientSettings) -> bool:
     """Say whether the result's file needs the model, which gives it Keras' layout."""
     return settings.fetch_final is not None and settings.fetch_final.suffix == ".h5"
 
 
-def _status(settings: ClientSettings, result: SessionResult) -> int:
+def _status(result: SessionResult) -> int:
     if result.trainer_failed:
         print("client: the trainer failed three times in a row", file=sys.stderr)
         return 1
-    log.info("done", client_id=settings.client_id, accepted=result.accepted)
+    log.info("done", accepted=result.accepted)
     return 0
 
 

@@ -13,6 +13,7 @@ import grpc.aio
 from client.artifacts import Source
 from client.selectors import BACKOFF_MAX_S, BACKOFF_MIN_S
 from federation.errors import PeerError, TransferError
+from federation.runtime.frames import Piece
 from federation.runtime.rpc import reason_of
 from federation.runtime.telemetry import get_logger
 from federation.v1 import participation_pb2 as pb
@@ -38,10 +39,12 @@ class Seat:
     Attributes:
         stub: The selector's service.
         token: Proof of the claim there.
+        selector: HOST:PORT of the selector.
     """
 
     stub: Any
     token: str
+    selector: str
 
 
 class Place:
@@ -96,7 +99,7 @@ class Place:
 def source_at(stub: Any, token: str = "") -> Source:
     """Fetch artifacts from the selector with this service, for the round of this token if any."""
 
-    async def fetch(sha256: bytes, offset: int) -> AsyncIterator[pb.Chunk]:
+    async def fetch(sha256: bytes, offset: int) -> AsyncIterator[Piece]:
         request = pb.FetchArtifactRequest(sha256=sha256, offset=offset, session_token=token)
         async for chunk in stub.FetchArtifact(request):
             yield chunk

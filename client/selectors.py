@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import grpc.aio
 
+from federation.runtime.frames import participation_stub
 from federation.runtime.rpc import create_channel
-from federation.v1 import participation_pb2_grpc
 
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.2, 5.0
 """Pause after a failed try: doubles up to the largest, drawn evenly from half of it up."""
+
+TARGETS_MAX = 32
+"""Selectors that a client knows: those that it was given, and those that it was told of."""
 
 TRIES_AT_ONE_SELECTOR = 3
 """Failed tries in a row after which the next selector of the list is asked."""
@@ -47,11 +50,21 @@ class Selectors:
     @property
     def stub(self) -> Any:
         """Its service."""
-        channel = self._channels.get(self.target)
+        return self.stub_of(self.target)
+
+    def stub_of(self, target: str) -> Any:
+        """The service of one of them."""
+        channel = self._channels.get(target)
         if channel is None:
-            channel = create_channel(self.target, *self._keepalive)
-            self._channels[self.target] = channel
-        return participation_pb2_grpc.ParticipationStub(channel)
+            channel = create_channel(target, *self._keepalive)
+            self._channels[target] = channel
+        return participation_stub(channel)
+
+    def learn(self, fallbacks: Iterable[str]) -> None:
+        """Take in selectors that one of them told of: they come after those that were given."""
+        for target in fallbacks:
+            if len(self._targets) < TARGETS_MAX and target not in self._targets:
+                self._targets.append(target)
 
     def next(self) -> None:
         """Ask the next one from now on."""

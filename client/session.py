@@ -20,8 +20,10 @@ import grpc.aio
 
 from client.artifacts import Artifacts
 from client.contribution import Contributor
+from client.kept import Tally
 from client.place import Place, Seat, give_up_if_final, why_failed
 from client.selectors import BACKOFF_MAX_S, BACKOFF_MIN_S, Selectors
+from client.state import ClientState
 from client.trainer import Trainer, TrainerThread
 from federation.errors import FederationError, PeerError, SettingsError
 from federation.plan import RetryWindow
@@ -43,11 +45,18 @@ GOODBYE_TIMEOUT_S = 1.0
 _TRY_ELSEWHERE = frozenset({"claimed-elsewhere", "draining", "full", "selector-failed"})
 """Reasons that hold for one selector: the next one of the list may have room."""
 
+_ROUND_IS_OVER = frozenset({"reporting-closed", "round-over", "session-over"})
+"""Reasons after which no selector wants what was trained for the round."""
+
 
 class SessionOver(FederationError):
     """The session that this client took part in has ended."""
 
     reason = "session-over"
+
+
+class _WasDone(Exception):
+    """An earlier process of this client had all its reports accepted in this session."""
 
 
 class _Dismissed(Exception):
@@ -84,6 +93,7 @@ class ClientSession:
         rounds: Accepted reports after which it ends; None: it goes on.
         one_session: It also ends with the first session that it sees the end of.
         artifacts: What it fetched, closed by who gives them; None: its own, which go with it.
+        state: What outlives its process, closed by who gives it; None: nothing does.
         keepalive_s: A silent connection is pinged after so long.
         keepalive_timeout_s: A connection whose ping is unanswered for so long is closed.
         thread: Where the trainer runs; None makes one.
@@ -103,6 +113,7 @@ class ClientSession:
         rounds: int | None = None,
         one_session: bool = False,
         artifacts: Artifacts | None = None,
+        state: ClientState | None = None,
         keepalive_s: float = 10.0,
         keepalive_timeout_s: float = 5.0,
         thread: TrainerThread | None = None,
@@ -119,10 +130,12 @@ class ClientSession:
         self._place = Place(draw)
         self._artifacts = artifacts or Artifacts()
         self._owns_artifacts = artifacts is None
+        self._state = state or ClientState()
         self._contributor = Contributor(
-            client_id, trainer, self._thread, self._place, self._artifacts
+            client_id, trainer, self._thread, self._place, self._artifacts, self._state
         )
         self._session_id = ""
+        self._count_holds = not self.accepted
         self._log = log.bind(client_id=client_id)
 
     @property
@@ -139,15 +152,48 @@ class ClientSession:
             SettingsError: The trainer cannot work with what the operator gave.
         """
         try:
-            while self._rounds is None or self.accepted < self._rounds:
+            if await self._contributor.ask_for_receipt(self._selectors):
+                self._count_holds = True
+            while not self._is_done():
                 window = await self._take_part()
                 if self._contributor.failures >= TRAINER_FAILURES_MAX:
                     return SessionResult(self.accepted, self._session_id, trainer_failed=True)
-                if self._rounds is None or self.accepted < self._rounds:
+                if not self._is_done():
                     await self._pause(window.delay_min_s, window.delay_max_s)
         except SessionOver:
             self._log.info("session over", accepted=self.accepted)
-        return SessionResult(self.accepted, self._session_id)
+        except _WasDone:
+            self._log.info("done already", accepted=self.accepted)
+        result = SessionResult(self.accepted, self._session_id)
+        self._state.forget()
+        return result
+
+    def _is_done(self) -> bool:
+        return self._rounds is not None and self._count_holds and self.accepted >= self._rounds
+
+    async def _leave_if_done(self, configured: pb.Configured) -> None:
+        self._learn_session(configured.session_id)
+        if self._is_done():
+            self._take_seat(configured)
+            await self._say_goodbye("client-stopped")
+            raise _WasDone
+
+    async def _settle(self, reason: str) -> None:
+        """Find out what became of a report that has no receipt, before it is left behind."""
+        self._log.info("sent away", reason=reason)
+        if reason not in _TRY_ELSEWHERE:
+            await self._contributor.ask_for_receipt(self._selectors)
+        if reason in _ROUND_IS_OVER:
+            self._state.drop()
+
+    def _learn_session(self, session_id: str) -> None:
+        """What an earlier process counted holds for the same session only."""
+        if session_id and not self._count_holds:
+            self._count_holds = True
+            if session_id == self._state.tally.session_id:
+                self._log.info("count goes on", accepted=self.accepted)
+            else:
+                self._state.count(Tally())
 
     async def close(self) -> None:
         """Give everything back; a trainer that still works is told to end."""
@@ -174,13 +220,15 @@ class ClientSession:
         try:
             while configured is None:
                 call, configured = await self._wait_for_round()
+            await self._leave_if_done(configured)
             while True:
                 try:
                     return await self._serve(call, configured)
                 except _NextRound as following:
+                    await self._contributor.ask_for_receipt(self._selectors)
                     call, configured = following.call, following.configured
         except _Dismissed as dismissed:
-            self._log.info("sent away", reason=dismissed.reason)
+            await self._settle(dismissed.reason)
             if dismissed.reason == "session-over":
                 if self._rounds is not None or self._one_session:
                     raise SessionOver("the session is over") from None
@@ -230,6 +278,11 @@ class ClientSession:
                 match event.WhichOneof("event"):
                     case "held":
                         self._log.info("held", selector_id=event.held.selector_id)
+                        self._selectors.learn(event.held.fallbacks)
+                        self._learn_session(event.held.session_id)
+                        if self._is_done():
+                            call.cancel()
+                            raise _WasDone
                         if self._one_session and not self._session_id:
                             # So that it hears of the end even if no round ever takes it.
                             self._session_id = event.held.session_id
@@ -295,7 +348,8 @@ class ClientSession:
 
     def _take_seat(self, configured: pb.Configured) -> None:
         self._session_id = configured.session_id
-        self._place.take(Seat(self._selectors.stub, configured.session_token))
+        selectors, token = self._selectors, configured.session_token
+        self._place.take(Seat(selectors.stub, token, selectors.target))
 
     # -- Small things ---------------------------------------------------------------------------
 

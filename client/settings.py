@@ -29,12 +29,16 @@ def _checked_client_id(text: str) -> str:
     return text
 
 
-def _user_cache() -> Path:
-    """Return the folder for caches that the user's desktop names, else the usual one."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
+def _user_folder(variable: str, usual: str) -> Path:
+    """Return our part of a folder that the user's desktop names, else of the usual one."""
+    named = os.environ.get(variable, "")
     # The rule of the XDG specification: a relative one is not valid.
-    folder = Path(named) if os.path.isabs(named) else Path.home() / ".cache"
+    folder = Path(named) if os.path.isabs(named) else Path.home() / usual
     return folder / "headwater"
+
+
+def _user_cache() -> Path:
+    return _user_folder("XDG_CACHE_HOME", ".cache")
 
 
 def _checked_fetch_final(path: Path | None) -> Path | None:
@@ -127,6 +131,18 @@ class ClientSettings(RoleSettings):
         ),
         EVERYDAY,
     ] = None
+    state: Annotated[
+        Path | None,
+        Field(
+            description="Folder of this client alone, in which it keeps a trained update until "
+            "that has its receipt, and the count of accepted reports: a client that is restarted "
+            "with the same one goes on where it was.",
+        ),
+        Shown(
+            default="headwater/CLIENT_ID in $XDG_STATE_HOME or in ~/.local/state if client_id is "
+            "given, else none"
+        ),
+    ] = None
     cache: Annotated[
         Path,
         Field(
@@ -162,6 +178,18 @@ class ClientSettings(RoleSettings):
             "share one data set.",
         ),
     ] = 0
+
+    @property
+    def given_client_id(self) -> str | None:
+        """The client's name, unless it was made up."""
+        return self.client_id if "client_id" in self.model_fields_set else None
+
+    @property
+    def state_folder(self) -> Path | None:
+        """Where the client keeps what outlives its process, if anywhere."""
+        if self.state is not None or self.given_client_id is None:
+            return self.state
+        return _user_folder("XDG_STATE_HOME", ".local/state") / self.given_client_id
 
     @model_validator(mode="after")
     def _one_thing_to_do(self) -> ClientSettings:

@@ -17,7 +17,10 @@ from coordinator.events import Owner
 from coordinator.pacing import Pace
 from coordinator.roster import OPEN, Claim, Counts, Duty, Standing
 from federation.phases import NEXT_PHASES, Outcome, Phase
-from federation.plan import RoundPlan
+from federation.plan import RetryWindow, RoundPlan
+
+CLAIMED_ELSEWHERE = "claimed-elsewhere"
+"""Reason of a decline by a selector that may not fold this client, since another one may."""
 
 
 class Closing(StrEnum):
@@ -255,6 +258,12 @@ class Draft:
         """Send the client away with a time to come back; it is not held as well."""
         self.release(owner, client_id, self.waiting.pop(client_id, None))
         window = self.plan.retry_window
+        if reason == CLAIMED_ELSEWHERE:
+            # It is to be configured here before it counts as lost, once the other one is void.
+            soon_s = self.plan.return_s / 8
+            window = RetryWindow(
+                min(window.delay_min_s, soon_s), min(window.delay_max_s, 2 * soon_s)
+            )
         if reason == "goal-reached":
             self.sent_away += 1
             pace, configured_s = self.before.pace, self.entered_s.get(Phase.CONFIGURATION)

@@ -56,7 +56,7 @@ from coordinator.round import Closing, Round
 from coordinator.stages import SessionHandle, StageRecord, stage_of
 from coordinator.tenure import SUPERSEDED
 from federation.errors import PeerError, StoreError
-from federation.phases import Outcome, Phase
+from federation.phases import Phase
 from federation.plan import RetryWindow, RoundPlan
 from federation.runtime.clock import Clock
 from federation.runtime.telemetry import get_logger
@@ -439,6 +439,8 @@ class Driver:
         record = record_of(round_)
         self.rounds.append(record)
         self.lobby.waiting = dict(round_.waiting)
+        if record.committed:
+            self.base_digest = round_.checkpoint_digest
         log.info(
             "round completed",
             round_number=round_.number,
@@ -471,9 +473,6 @@ class Driver:
         if round_ is not None and self._settled != round_.number:
             record = record_of(round_)
             await self._until_done(lambda: self.memory.save(record))
-            if round_.outcome is Outcome.COMMITTED:
-                await self._until_done(lambda: self._committer.make_current(round_.number))
-                self.base_digest = round_.checkpoint_digest
             self._settled = round_.number
         await self._events.put(_MayGoOn())
 
@@ -551,16 +550,18 @@ class Driver:
 
     def _publish_checkpoint(self) -> None:
         assert self.round is not None
-        publishing = self._committer.publish(self.round.number)
-        self._tasks.create_task(self._published(self.round.round_id, publishing))
+        self._tasks.create_task(self._publish(self.round.round_id, self.round.number))
 
-    async def _published(self, round_id: str, publishing: Awaitable[None]) -> None:
+    async def _publish(self, round_id: str, round_number: int) -> None:
+        """Pass the commit point; who hears of it finds the checkpoint in its place."""
         failure = ""
         try:
-            await publishing
+            await self._committer.publish(round_number)
         except StoreError as error:
             if error.reason == SUPERSEDED:
                 raise  # this coordinator has no say any more
             failure = error.reason
             log.error("checkpoint not committed", reason=error.reason, detail=error.detail)
+        else:
+            await self._until_done(lambda: self._committer.make_current(round_number))
         await self.post(CommitFinished(round_id, failure))

@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from coordinator.draft import Closing, Draft, Round
+from coordinator.draft import CLAIMED_ELSEWHERE, Closing, Draft, Round
 from coordinator.effects import (
     Admit,
     CloseReporting,
@@ -199,7 +199,7 @@ def _claimant(draft: Draft, owner: Owner, client_id: str, claim: Claim) -> None:
         draft.surplus(owner, client_id)
     else:
         # It does not wait for the next round: it may still report in this one, elsewhere or later.
-        draft.decline(owner, client_id, "claimed-elsewhere")
+        draft.decline(owner, client_id, CLAIMED_ELSEWHERE)
 
 
 def _clients_left(draft: Draft, event: ClientsLeft) -> None:

@@ -78,6 +78,18 @@ _SETTINGS = (
         "Correct `--shared-data`, or lay it out with `headwater init`.",
     ),
     Reason(
+        "state-in-use",
+        OPERATOR,
+        "Another process of the same client runs; two would train and report in one's place.",
+        "End the other one, or give this one a `--client-id` or a `--state` of its own.",
+    ),
+    Reason(
+        "state-unusable",
+        OPERATOR,
+        "The folder in which a client keeps its state cannot be made, written or locked.",
+        "Give another `--state`; without one given, the client goes on and keeps nothing.",
+    ),
+    Reason(
         "already-initialised",
         OPERATOR,
         "`headwater init` was given a directory that has been laid out.",

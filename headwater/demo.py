@@ -193,6 +193,7 @@ class Demo:
         flags = ["--client-id", f"client-{number}", "--data", "digits"]
         flags += ["--shard", f"{number}/{settings.clients}", "--skew", str(settings.skew)]
         flags += ["--seed", str(settings.seed)]
+        flags += ["--state", str(self._folder / "state" / f"client-{number}")]
         for selector in selectors:
             flags += ["--selector", selector]
         return flags

@@ -13,7 +13,6 @@ from federation.v1 import coordination_pb2_grpc, plan_pb2
 from tests.servers import HOST
 from tests.waiting import within
 
-
 NEWS = ("selector_list", "session_news")
 
 

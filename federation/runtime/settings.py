@@ -43,7 +43,7 @@ SETTING_NAMES = frozenset(
     keepalive_timeout_s learning_rate log_json log_level min_reports over_selection port
     report_stall_s report_window_s reports_in_flight_max retry_delay_max_s retry_delay_min_s
     return_s rounds seed selection_pipelined selection_timeout_s selector_id selectors shard
-    shared_data skew trainer update_norm_max weight_max weighting
+    shared_data skew state trainer update_norm_max weight_max weighting
     """.split()  # noqa: SIM905 - a list would take a line a word
 )
 """Every setting of every role, so that a role can tell a misspelt variable from another role's.

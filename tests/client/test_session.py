@@ -19,6 +19,7 @@ from client.artifacts import Artifacts
 from client.cache import ModelCache
 from client.selectors import BACKOFF_MAX_S, BACKOFF_MIN_S, TRIES_AT_ONE_SELECTOR
 from client.session import TRAINER_FAILURES_MAX, ClientSession, SessionResult
+from client.state import ClientState
 from client.trainer import Trainer, TrainingResult, TrainingStopped, TrainingTask
 from federation.errors import PeerError, SettingsError
 from federation.v1 import participation_pb2 as pb
@@ -84,6 +85,7 @@ async def a_client(
     rounds: int | None = None,
     one_session: bool = False,
     artifacts: Artifacts | None = None,
+    state: ClientState | None = None,
 ) -> AsyncIterator[Life]:
     """Run a client that knows these selectors."""
     pauses: list[tuple[float, float]] = []
@@ -99,6 +101,7 @@ async def a_client(
         rounds=rounds,
         one_session=one_session,
         artifacts=artifacts,
+        state=state,
         draw=draw,
     )
     life = Life(session, asyncio.create_task(session.run()), pauses)

@@ -119,3 +119,23 @@ def test_cache_is_given_it_is_taken() -> None:
     settings = load_settings(ClientSettings, flags).settings
 
     assert (settings.cache, settings.cache_bytes_max) == (Path("/scratch"), 0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "folder"),
+    [
+        ({}, None),
+        ({"client_id": "ann"}, "/var/states/headwater/ann"),
+        ({"client_id": "ann", "state": "/mine"}, "/mine"),
+        ({"state": "/mine"}, "/mine"),
+    ],
+)
+def test_state_is_kept_of_who_has_a_name_or_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch, flags: dict[str, object], folder: str | None
+) -> None:
+    """One folder a client, where the user's desktop keeps states."""
+    monkeypatch.setenv("XDG_STATE_HOME", "/var/states")
+
+    settings = load_settings(ClientSettings, {"data": "digits"} | flags).settings
+
+    assert settings.state_folder == (Path(folder) if folder is not None else None)

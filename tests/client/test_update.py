@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from client.trainer import Trainer, TrainingResult, TrainingTask
 from client.update import Update, fit, frames
 from federation.plan import Hyperparameters
+from federation.runtime.frames import encode_report_frame
 from federation.tensors import decode, encode
 from federation.v1 import participation_pb2 as pb
 from tests.raw_client import sha256
@@ -35,8 +36,9 @@ def an_update(entries: int = 3) -> Update:
 
 
 async def all_frames(update: Update, offset: int = 0) -> list[pb.ReportFrame]:
-    """Gather a report's frames."""
-    return [frame async for frame in frames(update, "a-token", offset)]
+    """Gather a report's frames, as the selector's generated code reads them."""
+    encoded = [encode_report_frame(frame) async for frame in frames(update, "a-token", offset)]
+    return [pb.ReportFrame.FromString(frame) for frame in encoded]
 
 
 def test_result_is_put_into_its_wire_form_with_what_it_says() -> None:

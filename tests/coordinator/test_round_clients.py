@@ -33,6 +33,7 @@ from coordinator.events import (
 from coordinator.roster import Standing
 from coordinator.round import Closing, Round, start
 from federation.phases import Phase
+from federation.plan import RetryWindow
 from tests.coordinator.rounds import (
     BASE,
     EAST,
@@ -68,7 +69,9 @@ JUDGED: dict[Standing, Event] = {
 
 def declined(owner: Owner, client_id: str, reason: str) -> Effect:
     """Say what a client is told that has to come back later."""
-    return Decline(owner, (client_id,), reason, RETRY_WINDOW)
+    soon = RetryWindow(1.0, RETURN_S / 4)
+    window = soon if reason == "claimed-elsewhere" else RETRY_WINDOW
+    return Decline(owner, (client_id,), reason, window)
 
 
 # -- Check-ins during Selection --------------------------------------------------------------------

@@ -304,7 +304,13 @@ class Federation:
 
     def _environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADWATER_")}
-        return kept | {"TMPDIR": str(self._temporary), "PYTHONUNBUFFERED": "1"}
+        ours = {
+            "TMPDIR": str(self._temporary),
+            "XDG_CACHE_HOME": str(self.folder / "cache-home"),
+            "XDG_STATE_HOME": str(self.folder / "state-home"),
+            "PYTHONUNBUFFERED": "1",
+        }
+        return kept | ours
 
     # -- Watching -------------------------------------------------------------------------------
 

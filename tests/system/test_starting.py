@@ -37,6 +37,7 @@ async def test_port_is_in_use_the_server_says_so(
     message = server.log[-1]  # gRPC has its own word before
     assert message.startswith(f"{role}: port = '{HOST}:{taken}'")
     assert "another --port" in message
+    assert message.endswith("(port-in-use)")
 
 
 @pytest.mark.parametrize("role", ["coordinator", "selector"])
@@ -53,6 +54,7 @@ async def test_shared_directory_is_missing_the_server_names_it_and_headwater_ini
     (message,) = server.log
     assert message.startswith(f"{role}: shared_data = '{missing}' from flag --shared-data")
     assert "headwater init" in message
+    assert message.endswith("(shared-directory-unusable)")
     assert not missing.exists()
 
 
@@ -88,7 +90,7 @@ async def test_setting_is_wrong_the_role_names_it_where_it_came_from_and_what_wo
     (message,) = coordinator.log
     assert message == (
         "coordinator: min_reports = 9 from environment HEADWATER_MIN_REPORTS is wrong: "
-        "it must be a whole number from 1 to goal_count, which is 4"
+        "it must be a whole number from 1 to goal_count, which is 4 (impossible-plan)"
     )
 
 
@@ -102,6 +104,7 @@ async def test_trainer_module_does_not_import_the_client_says_why(bare: Federati
     (message,) = client.log
     assert message.startswith("client: trainer = 'tests.system.absent:Mine' from flag --trainer")
     assert "ModuleNotFoundError: No module named 'tests.system.absent'" in message
+    assert message.endswith("(trainer-import-failed)")
 
 
 async def test_tensorflow_is_missing_for_data_the_client_says_how_to_install_it(
@@ -116,6 +119,7 @@ async def test_tensorflow_is_missing_for_data_the_client_says_how_to_install_it(
     (message,) = [line for line in client.log if line.startswith("client:")]
     assert "data" in message
     assert "pip install 'headwater[client]'" in message
+    assert message.endswith("(tensorflow-missing)")
 
 
 async def test_tensorflow_cannot_be_imported_servers_and_numpy_clients_do_not_notice(
