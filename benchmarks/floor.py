@@ -105,7 +105,7 @@ async def serve(megabytes: int, clients: int, rounds: int) -> None:
     """Serve so many exchanges, and print how long each took."""
     floor = Floor(megabytes, clients)
     server = create_server(*KEEPALIVE)
-    handlers = {
+    handlers: dict[str, Any] = {
         "Hold": grpc.unary_stream_rpc_method_handler(floor.hold),
         "Down": grpc.unary_stream_rpc_method_handler(floor.down),
         "Up": grpc.stream_unary_rpc_method_handler(floor.up),
@@ -127,10 +127,10 @@ async def serve(megabytes: int, clients: int, rounds: int) -> None:
 async def _client(port: int, number: int, megabytes: int, rounds: int) -> None:
     template = {name: array.size for name, array in model(megabytes).items()}
     async with create_channel(f"127.0.0.1:{port}", *KEEPALIVE) as channel:
-        hold = channel.unary_stream(f"/{SERVICE}/Hold")
-        down = channel.unary_stream(f"/{SERVICE}/Down")
-        up = channel.stream_unary(f"/{SERVICE}/Up")
-        may = channel.unary_unary(f"/{SERVICE}/May")
+        hold: Any = channel.unary_stream(f"/{SERVICE}/Hold")
+        down: Any = channel.unary_stream(f"/{SERVICE}/Down")
+        up: Any = channel.stream_unary(f"/{SERVICE}/Up")
+        may: Any = channel.unary_unary(f"/{SERVICE}/May")
         for _ in range(rounds):
             async for _ in hold(b""):
                 pass

@@ -14,6 +14,9 @@ from typing import Any, Self
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
+HOSTS = 2
+"""Processes that clients are spread over."""
+
 STOP_TIMEOUT_S = 15.0
 """A process that has not ended so long after SIGTERM is killed."""
 
@@ -25,10 +28,12 @@ class Use:
     Attributes:
         cpu_s: CPU seconds, of user and system.
         peak_mib: Largest resident set so far.
+        mib: Resident set now.
     """
 
     cpu_s: float
     peak_mib: float
+    mib: float
 
 
 class Process:
@@ -76,5 +81,12 @@ class Process:
         """Read what it used so far."""
         stat = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         status = Path(f"/proc/{self._process.pid}/status").read_text()
-        peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-        return Use((int(stat[11]) + int(stat[12])) / _TICKS, int(peak.split()[1]) / 1024)
+        facts = dict(line.split(":", 1) for line in status.splitlines())
+        peak_mib, mib = (int(facts[name].split()[0]) / 1024 for name in ("VmHWM", "VmRSS"))
+        return Use((int(stat[11]) + int(stat[12])) / _TICKS, peak_mib, mib)
+
+
+def share(clients: int, host: int) -> tuple[int, int]:
+    """Return the first client of a host and how many it has."""
+    counts = [clients // HOSTS + (index < clients % HOSTS) for index in range(HOSTS)]
+    return sum(counts[:host]), counts[host]

@@ -17,6 +17,9 @@ from client.trainer import Trainer, TrainerThread, TrainingResult, TrainingTask
 from federation.runtime.process import stop_on_signals
 from federation.runtime.telemetry import configure_logging
 
+THREADS = 4
+"""On which the clients train by turns; as many would be at work in processes of their own."""
+
 
 class NoOp(Trainer):
     """Returns the model with a constant added."""
@@ -32,9 +35,11 @@ class NoOp(Trainer):
 async def main(selector: str, first: int, count: int) -> None:
     """Run until told to stop."""
     stop = stop_on_signals()
-    thread = TrainerThread()
+    threads = [TrainerThread() for _ in range(min(count, THREADS))]
     sessions = [
-        ClientSession(f"client-{number}", [selector], NoOp(number), thread=thread)
+        ClientSession(
+            f"client-{number}", [selector], NoOp(number), thread=threads[number % len(threads)]
+        )
         for number in range(first, first + count)
     ]
     tasks = [asyncio.create_task(session.run()) for session in sessions]

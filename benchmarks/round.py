@@ -11,27 +11,34 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.measured import Process, Use
+from benchmarks.held import measure_held
+from benchmarks.measured import HOSTS, Process, Use, share
 from benchmarks.payload import model
+from benchmarks.report import held_table, machine, rounds_table
 from federation.runtime.initialise import initialise_with
 from federation.v1 import control_pb2, control_pb2_grpc
 
-HOSTS = 2
-"""Processes that the clients are spread over."""
+DEFAULT_CASES = "10x1,10x10,100x1"
 
-DEFAULT_CASES = "10x1,10x10"
+ALL_CASES = "10x1,10x10,10x100,100x1,1000x1,held:10000"
+"""What docs/performance.md shows."""
+
+TABLE_WIDTH = 110
+"""Characters that the widest table needs."""
+
+ROUND_TIMEOUT_S = 600
+"""Of selection and reporting: longer than any case takes, also where processes start slowly."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ def measure_headwater(case: Case, rounds: int, selectors: int, folder: Path) -> 
     shared_data = folder / "shared_data"
     initialise_with(shared_data, model(case.megabytes))
     plan = ["--goal-count", case.clients, "--min-reports", case.clients]
+    plan += ["--selection-timeout-s", ROUND_TIMEOUT_S, "--report-window-s", ROUND_TIMEOUT_S]
     plan += ["--retry-delay-min-s", 0, "--retry-delay-max-s", 0.01, "--selection-pipelined"]
     common = ["--shared-data", shared_data, "--port", 0, "--log-level", "warning"]
     with ExitStack() as stack:
@@ -85,7 +93,7 @@ def measure_headwater(case: Case, rounds: int, selectors: int, folder: Path) -> 
         ports = [server.line()["port"] for server in servers]
         hosts = []
         for host in range(HOSTS):
-            first, count = _share(case.clients, host)
+            first, count = share(case.clients, host)
             target = f"127.0.0.1:{ports[host % len(ports)]}"
             if count:
                 name = f"clients-{host}"
@@ -126,23 +134,17 @@ def measure_floor(case: Case, rounds: int, folder: Path) -> Result:
 
         server = start("floor", "serve", case.megabytes, case.clients, rounds + 1)
         port = server.line()["port"]
-        hosts = []
         for host in range(HOSTS):
-            first, count = _share(case.clients, host)
+            first, count = share(case.clients, host)
             if count:
                 arguments = (port, first, count, case.megabytes, rounds + 1)
-                hosts.append(start(f"floor-clients-{host}", "clients", *arguments))
+                start(f"floor-clients-{host}", "clients", *arguments)
         seconds = [float(server.line()["seconds"]) for _ in range(rounds + 1)]
-        return Result(seconds[1:], {}, {"floor": server.use()})
+        # Its clients end with the last exchange.
+        return Result(seconds[1:], {}, {server.name: server.use()})
 
 
-def _share(clients: int, host: int) -> tuple[int, int]:
-    """Return the first client of a host and how many it has."""
-    counts = [clients // HOSTS + (index < clients % HOSTS) for index in range(HOSTS)]
-    return sum(counts[:host]), counts[host]
-
-
-def measure(case: Case, rounds: int, selectors: int, turns: int) -> dict[str, object]:
+def measure(case: Case, rounds: int, selectors: int, turns: int) -> dict[str, Any]:
     """Measure both in turn and sum up."""
     ours: list[Result] = []
     floors: list[Result] = []
@@ -169,64 +171,52 @@ def measure(case: Case, rounds: int, selectors: int, turns: int) -> dict[str, ob
         "floor_seconds": floor_s,
         "ratio": seconds / floor_s,
         "phase_seconds": last.phases,
+        "rounds_a_turn": rounds + 1,
         "uses": {name: asdict(use) for name, use in last.uses.items()},
-        "floor_peak_mib": floors[-1].uses["floor"].peak_mib,
+        "floor_uses": {name: asdict(use) for name, use in floors[-1].uses.items()},
     }
-
-
-def machine() -> dict[str, object]:
-    """Say what the figures were measured on."""
-    names = (
-        line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    )
-    return {
-        "processor": next(names, "unknown").partition(": ")[2],
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "grpcio": grpc.__version__,
-    }
-
-
-def table_of(results: list[dict[str, object]]) -> Table:
-    """Lay the results out for people."""
-    table = Table(title="Seconds a round (median), and the floor of the same run")
-    for heading in ("case", "round s", "floor s", "ratio", "role", "CPU s / round", "peak MiB"):
-        table.add_column(heading, justify="left" if heading in ("case", "role") else "right")
-    for result in results:
-        rounds = int(str(result["rounds"])) + 1
-        first = [
-            f"{result['clients']} x {result['megabytes']} MB",
-            f"{result['seconds']:.3f}",
-            f"{result['floor_seconds']:.3f}",
-            f"{result['ratio']:.2f}",
-        ]
-        uses = result["uses"]
-        assert isinstance(uses, dict)
-        for name, use in uses.items():
-            table.add_row(*first, name, f"{use['cpu_s'] / rounds:.2f}", f"{use['peak_mib']:.0f}")
-            first = ["", "", "", ""]
-    return table
 
 
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", default=DEFAULT_CASES, help="CLIENTSxMEGABYTES, by commas")
+    parser.add_argument(
+        "--cases",
+        default=DEFAULT_CASES,
+        help=f"CLIENTSxMEGABYTES or held:CLIENTS, by commas; all: {ALL_CASES}",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="rounds a turn, one more first")
     parser.add_argument("--turns", type=int, default=1, help="turns of floor and federation")
     parser.add_argument("--selectors", type=int, default=1)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     arguments = parser.parse_args()
-    results = []
-    for text in arguments.cases.split(","):
-        clients, megabytes = map(int, text.split("x"))
-        case = Case(clients, megabytes)
-        print(f"measuring {case} …", file=sys.stderr, flush=True)
-        results.append(measure(case, arguments.rounds, arguments.selectors, arguments.turns))
+    cases = ALL_CASES if arguments.cases == "all" else arguments.cases
+    load_before = os.getloadavg()[0]
+    rounds, held = [], []
+    for text in cases.split(","):
+        print(f"measuring {text} …", file=sys.stderr, flush=True)
+        if text.startswith("held:"):
+            with tempfile.TemporaryDirectory(prefix="headwater-bench-") as name:
+                held.append(measure_held(int(text.removeprefix("held:")), Path(name)))
+        else:
+            clients, megabytes = map(int, text.split("x"))
+            case = Case(clients, megabytes)
+            rounds.append(measure(case, arguments.rounds, arguments.selectors, arguments.turns))
+    asked = f"--cases {arguments.cases} --rounds {arguments.rounds} --turns {arguments.turns}"
+    command = f'make bench ARGS="{asked} --selectors {arguments.selectors} --json figures.json"'
+    facts: dict[str, Any] = {
+        "command": command,
+        "machine": machine(load_before),
+        "rounds": rounds,
+        "held": held,
+    }
     if arguments.json:
-        facts = {"machine": machine(), "results": results}
         arguments.json.write_text(json.dumps(facts, indent=2) + "\n")
-    Console().print(table_of(results))
+    console = Console(width=max(Console().width, TABLE_WIDTH))
+    if rounds:
+        console.print(rounds_table(rounds, facts["machine"]))
+    if held:
+        console.print(held_table(held))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Protocol
 from client.cache import Download, ModelCache
 from federation.chunking import Assembler
 from federation.errors import PeerError
+from federation.runtime.frames import Piece
 from federation.runtime.telemetry import get_logger
 from federation.tensors import Buffer
 from federation.v1 import participation_pb2 as pb
@@ -39,7 +40,7 @@ OTHER_STALL_S = 20.0
 class Source(Protocol):
     """Where artifacts come from."""
 
-    def __call__(self, sha256: bytes, offset: int, /) -> AsyncIterator[pb.Chunk]:
+    def __call__(self, sha256: bytes, offset: int, /) -> AsyncIterator[Piece]:
         """Stream an artifact's bytes from an offset on."""
 
 

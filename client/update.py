@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from client.trainer import Trainer, TrainingTask, train
 from federation.chunking import chunk_bytes_for, chunks
+from federation.runtime.frames import Piece
 from federation.tensors import Buffer, decode, encode
 from federation.v1 import participation_pb2 as pb
 
@@ -47,7 +48,7 @@ def fit(trainer: Trainer, base: Buffer, task: TrainingTask) -> Update:
     return Update(task.round_id, buffer, hashlib.sha256(buffer).digest(), start)
 
 
-async def frames(update: Update, token: str, offset: int) -> AsyncIterator[pb.ReportFrame]:
+async def frames(update: Update, token: str, offset: int) -> AsyncIterator[pb.ReportFrame | Piece]:
     """Yield a report's frames; all data frames have the same size but the last.
 
     Args:
@@ -62,6 +63,6 @@ async def frames(update: Update, token: str, offset: int) -> AsyncIterator[pb.Re
     chunk_bytes = chunk_bytes_for(size)
     count = -(-offset // chunk_bytes)
     for at, view in chunks(update.buffer, offset=offset, chunk_bytes=chunk_bytes):
-        yield pb.ReportFrame(data=pb.Chunk(offset=at, data=bytes(view)))
+        yield Piece(at, view)
         count += 1
     yield pb.ReportFrame(end=pb.ReportEnd(chunks=count, size_bytes=size, sha256=update.sha256))

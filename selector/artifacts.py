@@ -59,7 +59,7 @@ class Checkpoint:
         size = chunk_bytes_for(len(self.buffer))
         for start, view in chunks(self.buffer, offset=offset, chunk_bytes=size):
             frame = self._frames.get(start)
-            if frame is None or len(frame) < len(view):
+            if frame is None:
                 frame = encode_chunk(start, view)
                 if len(self._frames) == FRAMES_KEPT:
                     del self._frames[next(iter(self._frames))]

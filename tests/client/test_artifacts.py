@@ -14,6 +14,7 @@ from client import artifacts as module
 from client.artifacts import Artifacts
 from client.cache import ModelCache
 from federation.errors import PeerError, TransferError
+from federation.runtime.frames import Piece
 from federation.v1 import participation_pb2 as pb
 from tests.raw_client import sha256
 from tests.waiting import eventually, within
@@ -32,7 +33,7 @@ class Library:
         self.shift = 0
         self.gate: asyncio.Event | None = None
 
-    async def __call__(self, digest: bytes, offset: int) -> AsyncIterator[pb.Chunk]:
+    async def __call__(self, digest: bytes, offset: int) -> AsyncIterator[Piece]:
         self.asked.append(offset)
         if self.gate is not None:
             await self.gate.wait()
@@ -41,7 +42,7 @@ class Library:
                 self.cut_after = None
                 raise ConnectionError("cut by the test")
             data = self.data[start : start + CHUNK_BYTES]
-            yield pb.Chunk(offset=start + self.shift, data=data)
+            yield Piece(start + self.shift, memoryview(data))
 
 
 def an_artifact(data: bytes = DATA, **changes: Any) -> pb.Artifact:
