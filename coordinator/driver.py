@@ -74,7 +74,11 @@ KEPT_MAX = 64
 """Newest stages and completed rounds that the status shows."""
 
 LOOK_S = 5.0
-"""Longest sleep: a machine that was suspended finds its deadlines due within so long."""
+"""Longest sleep while a round runs.
+
+A machine that was suspended finds its deadlines due within so long. And the journal knows the time:
+should the wall clock be set back, a restart loses no more of it.
+"""
 
 STOP_WAIT_S = 5.0
 """Who stops a session waits so long for its end, which a commit that has begun delays."""
@@ -326,16 +330,17 @@ class Driver:
         return group
 
     async def _next_event(self) -> Happening | _MayGoOn:
-        while True:
-            deadline_s = self.round.deadline_s if self.round is not None else None
-            if deadline_s is None:
+        deadline_s = self.round.deadline_s if self.round is not None else None
+        if deadline_s is None:
+            return await self._events.get()
+        remaining_s = deadline_s - self.clock.now_s()
+        if remaining_s <= 0:
+            return Ticked()
+        try:
+            async with asyncio.timeout(min(remaining_s, LOOK_S)):
                 return await self._events.get()
-            remaining_s = deadline_s - self.clock.now_s()
-            if remaining_s <= 0:
-                return Ticked()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(remaining_s, LOOK_S)):
-                    return await self._events.get()
+        except TimeoutError:
+            return Ticked()
 
     async def _take_all(self, happenings: Sequence[Happening]) -> None:
         """Make durable what must be, then take all."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from coordinator.driver import STORAGE_RETRY_S
+from coordinator.driver import LOOK_S, STORAGE_RETRY_S
 from federation.phases import Phase
 from federation.plan import RoundPlan
 from tests.simulation.spans import Span, covered_s
@@ -21,10 +21,12 @@ class Excuses:
     Attributes:
         down: The coordinator was down, or suspended: ``return_s`` more each time.
         storage: The journal was busy or refused, so that nothing could be announced.
+        set_back: The wall clock was, so that a restart knows of no time after the last entry.
     """
 
     down: list[Span]
     storage: list[Span]
+    set_back: bool = False
 
 
 def late_rounds(book: Book, plan: RoundPlan, excuses: Excuses) -> list[str]:
@@ -62,4 +64,5 @@ def _excused_s(
     refused = [(since_s, until_s + STORAGE_RETRY_S) for since_s, until_s in excuses.storage]
     spans = [*excuses.down, *refused, *book.publishing.past]
     restarts = sum(begin_s <= until_s and since_s <= end_s for since_s, until_s in excuses.down)
-    return covered_s(spans, begin_s, end_s) + restarts * plan.return_s
+    lost_s = LOOK_S if excuses.set_back else 0.0
+    return covered_s(spans, begin_s, end_s) + restarts * (plan.return_s + lost_s)

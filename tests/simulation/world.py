@@ -223,8 +223,9 @@ class World:
         self.violations += self.log.bugs
         if not self.violations:
             self.outside.check_end(self.driver)
+            back = any(f.kind == "clock" and f.seconds < 0 for f in scenario.faults)
             busy = [*self.around.jobs_s, *self.around.troubles[JOURNAL].refused_s]
-            self.violations += late_rounds(self.book, plan, Excuses(self.down.past, busy))
+            self.violations += late_rounds(self.book, plan, Excuses(self.down.past, busy, back))
 
     def _look(self) -> None:
         """Look whether all is over."""
