@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 from coordinator.commands import command_of, session_news
 from coordinator.committer import Committer
+from coordinator.durability import Durability
 from coordinator.effects import (
     Announce,
     DropCheckpoint,
@@ -44,7 +44,6 @@ from coordinator.ledger import (
     SessionEnded,
     SessionStarted,
     SessionStopping,
-    Turn,
     take,
 )
 from coordinator.links import Links
@@ -86,9 +85,6 @@ STOP_WAIT_S = 5.0
 COMMIT_WAIT_S = 10.0
 """A commit that has begun when the coordinator drains is left to its next start after so long."""
 
-STORAGE_RETRY_S = 1.0
-"""Pause before another try at what the disk refused."""
-
 
 class SessionRefused(PeerError):
     """An operator asked for what the session that runs, or its absence, does not allow."""
@@ -112,7 +108,6 @@ class Driver:
         ready: Set once events are taken.
         ledger: The session and its round.
         base_digest: Hex SHA-256 of the current checkpoint's wire form.
-        storage_failure: Why nothing can be made durable at the moment; empty while it can.
     """
 
     def __init__(
@@ -130,10 +125,10 @@ class Driver:
         self.ledger: Ledger = memory.ledger
         self.session: SessionHandle | None = None
         self.base_digest = ""
-        self.storage_failure = ""
         self.stages: deque[StageRecord] = deque(maxlen=KEPT_MAX)
         self.rounds: deque[RoundOutcome] = deque(maxlen=KEPT_MAX)
         self.memory = memory
+        self._durability = Durability(memory, clock, self._tell_changed)
         self.ready = asyncio.Event()
         self._committer = committer
         self._retry_window = retry_window
@@ -152,6 +147,11 @@ class Driver:
                 self.lobby.ended_session_id = self.ledger.session.session_id
 
     # -- For the services -----------------------------------------------------------------------
+
+    @property
+    def storage_failure(self) -> str:
+        """Why nothing can be made durable at the moment; empty while it can."""
+        return self._durability.failure
 
     @property
     def round(self) -> Round | None:
@@ -344,59 +344,17 @@ class Driver:
 
     async def _take_all(self, happenings: Sequence[Happening]) -> None:
         """Make durable what must be, then take all."""
-        for attempt in itertools.count():
-            if attempt > 1:
-                await asyncio.sleep(STORAGE_RETRY_S)
-            now_s = self.clock.now_s()
-            lasting = [happening for happening in happenings if self._must_last(happening)]
-            if not lasting:
-                break
-            is_outcome = any(isinstance(happening, CommitFinished) for happening in lasting)
-            try:
-                await self.memory.append(lasting, now_s, is_outcome=is_outcome)
-            except StoreError as error:
-                await self._survive(error)
-            else:
-                self.storage_failure = ""
-                break
+        stopped, now_s = await self._durability.keep(self.ledger, happenings)
+        while stopped is not None:
+            self._take(stopped, now_s)
+            stopped, now_s = await self._durability.keep(self.ledger, happenings)
         for happening in happenings:
             self._take(happening, now_s)
         if self.memory.has_grown:
-            with contextlib.suppress(StoreError):  # the old generation goes on
+            with contextlib.suppress(StoreError):  # the journal says so at its next line
                 await self.memory.renew(self.ledger, now_s)
         self._go_on()
         self._tell_changed()
-
-    def _must_last(self, happening: Happening) -> bool:
-        """Clients that wait for no round are named again by their selectors after a restart."""
-        return self.ledger.running is not None or isinstance(happening, Turn)
-
-    async def _survive(self, error: StoreError) -> None:
-        """The journal cannot be written: end the round durably, or wait until something can be."""
-        self.storage_failure = error.reason
-        self._tell_changed()
-        log.error("journal not written", reason=error.reason, detail=error.detail)
-        running = self.ledger.running
-        if running is None or running.closing is Closing.PUBLISHING:
-            await self._try_to_renew()
-            return
-        stopped = Stopped(error.reason)
-        for attempt in itertools.count():
-            if attempt > 1:
-                await asyncio.sleep(STORAGE_RETRY_S)
-            now_s = self.clock.now_s()
-            try:
-                await self.memory.append([stopped], now_s, is_outcome=True)
-                break
-            except StoreError:
-                await self._try_to_renew()
-        self._take(stopped, now_s)
-
-    async def _try_to_renew(self) -> None:
-        try:
-            await self.memory.renew(self.ledger, self.clock.now_s())
-        except StoreError as error:
-            self.storage_failure = error.reason
 
     # -- Rounds and sessions --------------------------------------------------------------------
 
@@ -477,21 +435,9 @@ class Driver:
         round_ = self.ledger.round
         if round_ is not None and self._settled != round_.number:
             record = record_of(round_)
-            await self._until_done(lambda: self.memory.save(record))
+            await self._durability.until_done(lambda: self.memory.save(record))
             self._settled = round_.number
         await self._events.put(_MayGoOn())
-
-    async def _until_done(self, write: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                await write()
-            except StoreError as error:
-                self.storage_failure = error.reason
-                self._tell_changed()
-                log.error("disk refuses", reason=error.reason, detail=error.detail)
-                await asyncio.sleep(STORAGE_RETRY_S)
-            else:
-                return
 
     def _next_turn(self) -> list[Happening]:
         self._going_on = False
@@ -568,5 +514,5 @@ class Driver:
             failure = error.reason
             log.error("checkpoint not committed", reason=error.reason, detail=error.detail)
         else:
-            await self._until_done(lambda: self._committer.make_current(round_number))
+            await self._durability.until_done(lambda: self._committer.make_current(round_number))
         await self.post(CommitFinished(round_id, failure))

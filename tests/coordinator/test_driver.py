@@ -363,7 +363,7 @@ async def test_checkpoint_that_cannot_be_made_current_is_tried_again_before_the_
         session = await desk.start(2, goal_count=1)
         with (
             patch.object(SharedDirectory, "make_current", at_last),
-            patch.object(module, "STORAGE_RETRY_S", 0.0),
+            patch("coordinator.durability.STORAGE_RETRY_S", 0.0),
         ):
             await desk.round_of("ann", value=4.0)
             await desk.command("end_round")

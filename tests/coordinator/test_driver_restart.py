@@ -187,7 +187,7 @@ async def test_outcome_cannot_be_written_nothing_is_said_of_it_until_it_is(tmp_p
         await desk.fold(order, "ann")
         await desk.command("close_reporting")
         with (
-            patch("coordinator.driver.STORAGE_RETRY_S", 0.01),
+            patch("coordinator.durability.STORAGE_RETRY_S", 0.01),
             patch.object(Journal, "append", side_effect=FULL),
             patch.object(Journal, "renew", side_effect=FULL) as renewed,
         ):

@@ -84,7 +84,7 @@ def refusing(number: int, *places: Place, times: int = 1) -> Iterator[Fault]:
     """Let the disk refuse at these places."""
     fault = Fault(number, times)
     with ExitStack() as stack:
-        stack.enter_context(patch("coordinator.driver.STORAGE_RETRY_S", 0.001))
+        stack.enter_context(patch("coordinator.durability.STORAGE_RETRY_S", 0.001))
         for place in places:
             stack.enter_context(_struck(place, fault))
         yield fault

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from coordinator.driver import LOOK_S, STORAGE_RETRY_S
+from coordinator.driver import LOOK_S
+from coordinator.durability import STORAGE_RETRY_S
 from federation.phases import Phase
 from federation.plan import RoundPlan
 from tests.simulation.spans import Span, covered_s

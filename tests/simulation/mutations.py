@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
+from coordinator import durability, progress
 from coordinator import ledger as ledgers
-from coordinator import progress
 from coordinator import round as core
 from coordinator.draft import Draft
 from coordinator.driver import Driver
@@ -84,7 +84,9 @@ async def _close_and_forget(self: Selector, close: Any) -> None:
 
 async def _take_then_write(self: Driver, happenings: Any) -> None:
     now_s = self.clock.now_s()
-    lasting = [happening for happening in happenings if self._must_last(happening)]
+    lasting = [
+        happening for happening in happenings if durability._must_last(self.ledger, happening)
+    ]
     for happening in happenings:
         self._take(happening, now_s)
     if lasting:
