@@ -84,9 +84,7 @@ async def _close_and_forget(self: Selector, close: Any) -> None:
 
 async def _take_then_write(self: Driver, happenings: Any) -> None:
     now_s = self.clock.now_s()
-    lasting = [
-        happening for happening in happenings if durability._must_last(self.ledger, happening)
-    ]
+    lasting = [each for each in happenings if durability._must_last(self.ledger, each)]
     for happening in happenings:
         self._take(happening, now_s)
     if lasting:
