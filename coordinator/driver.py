@@ -422,7 +422,8 @@ class Driver:
         window = session.plan.retry_window
         for effect in self.lobby.end_session(session.session_id, reason, window):
             self._carry_out(effect)
-        log.info("session ends", session_id=session.session_id, reason=reason)
+        what = "session rests" if reason == DRAINING else "session over"
+        log.info(what, session_id=session.session_id, rounds=session.completed)
 
     def _go_on(self) -> None:
         """Between rounds, see to it that the next one begins, or that the session ends."""

@@ -126,7 +126,7 @@ class Selector:
             stream.end(declined(reason, self._served.retry_window))
             return stream
         stream = self._open_stream(client_id, session_id)
-        client = pb.CheckedInClient(client_id=client_id, session_id=session_id)
+        client = pb.CheckedInClient(client_id=client_id, session_id=stream.session_id)
         self.tell(pb.SelectorEvent(clients_checked_in=pb.ClientsCheckedIn(clients=[client])))
         return stream
 

@@ -486,6 +486,21 @@ async def test_client_is_held_it_hears_which_session_runs(tmp_path: Path) -> Non
         assert event.held.session_id == "this-session"
 
 
+async def test_client_is_told_of_a_session_the_coordinator_hears_that_with_its_check_in(
+    tmp_path: Path,
+) -> None:
+    """The session may end while that is on its way: the client then hears of the end."""
+    async with a_stage(tmp_path) as stage:
+        await stage.attachment.send(session_news=_runs())
+        ann = await stage.client("ann")
+        await eventually(lambda: stage.server.selector.sessions.running_id)
+        first = await ann.check_in()
+
+        told = await stage.attachment.after("clients_checked_in")
+
+        assert told.clients[0].session_id == first.held.session_id != ""
+
+
 # -- Orders that cannot be carried out --------------------------------------------------------
 
 
