@@ -65,7 +65,7 @@ async def fetch(federation: Federation, selector: Process, output: Path, cache: 
     return int(client.printed[-1].removeprefix("peak "))
 
 
-@pytest.mark.slow
+@pytest.mark.prove
 async def test_model_of_3_gb_is_fetched_neither_side_has_it_in_memory(bare: Federation) -> None:
     """Sizes and offsets beyond 2**31, from disk to disk.
 

@@ -65,7 +65,7 @@ async def test_client_is_killed_while_it_trains_the_round_commits_with_the_other
     assert seconds(record) < SOON_S
 
 
-async def test_selector_is_killed_in_mid_round_it_costs_only_its_clients(
+async def test_selector_is_killed_with_its_client_in_mid_round_it_costs_nobody_else(
     federation: Federation,
 ) -> None:
     """The round commits with the rest, and the coordinator keeps serving."""
@@ -79,6 +79,7 @@ async def test_selector_is_killed_in_mid_round_it_costs_only_its_clients(
         await federation.client("client-3", south, trainer="Gated"),
     ]
     await all_train(clients, round_number=1)
+    await clients[2].kill()  # a living one reports through the other selector
     await south.kill()
     federation.open_gate()
 
@@ -90,17 +91,17 @@ async def test_selector_is_killed_in_mid_round_it_costs_only_its_clients(
         "client-2": "reported",
         "client-3": "lost",
     }
-    assert reasons(record) == {"client-3": "selector-lost"}
+    assert reasons(record)["client-3"] in ("selector-lost", "client-lost")
     assert seconds(record) < SOON_S
     await federation.attached("north")
 
 
-async def test_selector_restarts_in_mid_round_its_new_process_serves_the_next_one(
+async def test_selector_restarts_in_mid_round_its_client_reports_through_the_other_one(
     federation: Federation,
 ) -> None:
-    """What the earlier process folded is gone with it, so its client is lost for this round."""
+    """The new process may not serve this round; it is there for the next one."""
     await federation.coordinator(
-        goal_count=2, rounds=2, return_s=RETURN_S, report_window_s=WINDOW_S, **AT_ONCE
+        goal_count=2, rounds=2, return_s=SOON_S, report_window_s=WINDOW_S, **AT_ONCE
     )
     north, south = await federation.selectors("north", "south")
     clients = [
@@ -115,14 +116,11 @@ async def test_selector_restarts_in_mid_round_its_new_process_serves_the_next_on
     first, second = [await federation.completed(number) for number in (1, 2)]
 
     assert first.outcome == pb.OUTCOME_COMMITTED
-    assert standings(first) == {"client-1": "reported", "client-2": "lost"}
-    assert reasons(first) == {"client-2": "selector-lost"}
+    assert standings(first) == {"client-1": "reported", "client-2": "reported"}
+    assert {client.selector_id for client in first.clients} == {"north"}
     assert second.outcome == pb.OUTCOME_COMMITTED
-    assert {client.client_id: client.selector_id for client in second.clients} == {
-        "client-1": "north",
-        "client-2": "south",
-    }
     assert second.counts.reported == 2
+    await federation.attached("north", "south")
 
 
 async def test_selector_is_killed_its_client_reports_through_the_other_without_training_again(
@@ -231,11 +229,9 @@ async def test_selector_stands_still_nobody_waits_for_it_and_it_comes_back(
     second = await federation.completed(2)
 
     assert first.outcome == pb.OUTCOME_COMMITTED
-    assert standings(first) == {
-        "client-1": "lost",
-        "client-2": "reported",
-        "client-3": "reported",
-    }
+    fates = standings(first)
+    assert (fates["client-2"], fates["client-3"]) == ("reported", "reported")
+    assert fates["client-1"] in ("lost", "reported")  # it goes to the other one, if in time
     assert seconds(first) < SOON_S
     assert second.counts.reported == 3
-    assert {client.selector_id for client in second.clients} == {"north", "south"}
+    await federation.attached("north", "south")
