@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 from federation.runtime.hdf5 import read_weights
 from federation.v1 import control_pb2 as pb
 from tests.system.processes import AT_ONCE, PYTHON, Federation, Process, Settings, facts, standings
@@ -76,6 +78,7 @@ async def test_client_is_killed_while_it_trains_it_trains_anew_in_the_same_round
     assert steps_made(federation) == 1
 
 
+@pytest.mark.prove
 async def test_client_is_killed_as_its_report_is_judged_it_counts_once_and_does_what_is_left(
     federation: Federation,
 ) -> None:
@@ -99,6 +102,7 @@ async def test_client_is_killed_as_its_report_is_judged_it_counts_once_and_does_
     assert again.logged("done", accepted=2)
 
 
+@pytest.mark.prove
 async def test_second_process_of_a_client_starts_it_ends_and_the_first_goes_on(
     federation: Federation,
 ) -> None:
@@ -119,6 +123,7 @@ async def test_second_process_of_a_client_starts_it_ends_and_the_first_goes_on(
     assert standings(record) == {"client-1": "reported"}
 
 
+@pytest.mark.prove
 async def test_state_that_was_given_cannot_be_kept_the_client_does_not_start(
     federation: Federation,
 ) -> None:
@@ -136,6 +141,7 @@ async def test_state_that_was_given_cannot_be_kept_the_client_does_not_start(
 # -- Selectors --------------------------------------------------------------------------------
 
 
+@pytest.mark.prove
 async def test_selector_is_killed_while_its_client_reports_another_one_takes_the_report(
     federation: Federation,
 ) -> None:
@@ -160,6 +166,7 @@ async def test_selector_is_killed_while_its_client_reports_another_one_takes_the
     assert {client.selector_id for client in record.clients} == {"north"}
 
 
+@pytest.mark.prove
 async def test_selector_is_killed_after_the_receipt_its_client_reports_once_more_elsewhere(
     federation: Federation,
 ) -> None:
@@ -188,6 +195,7 @@ async def test_selector_is_killed_after_the_receipt_its_client_reports_once_more
     assert steps_made(federation) == 2
 
 
+@pytest.mark.prove
 async def test_client_and_its_selector_are_killed_after_the_training_the_update_counts_elsewhere(
     federation: Federation,
 ) -> None:

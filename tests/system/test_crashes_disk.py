@@ -22,6 +22,8 @@ from tests.system.crashing import GATE
 from tests.system.processes import Federation
 from tests.system.trainers import STEP
 
+pytestmark = pytest.mark.prove
+
 
 class Disks:
     """Mounts file systems, and makes files immutable; the end of the test undoes it."""
