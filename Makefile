@@ -69,7 +69,7 @@ check: setup proto-check ## Lint, format, types, layers, generated code and docu
 test: setup ## Run all tests; ARGS="-k name" for some
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
-prove: crashes ## Run every long proof, in about an hour
+prove: crashes ## Run every long proof
 	$(BIN)/python -m tests.simulation.model_check --faults 1
 	$(MAKE) simulate SEEDS=10000
 

@@ -133,7 +133,7 @@ class Driver:
         self._committer = committer
         self._retry_window = retry_window
         self._events: asyncio.Queue[Happening | _MayGoOn] = asyncio.Queue(EVENTS_MAX)
-        self._held_back: _MayGoOn | None = None
+        self._held_back: Happening | _MayGoOn | None = None
         self._tasks: asyncio.TaskGroup
         self._changed = asyncio.Event()
         self._going_on = False
@@ -320,11 +320,15 @@ class Driver:
         self._held_back = None
         if isinstance(first, _MayGoOn):
             return self._next_turn()
+        if isinstance(first, CommitFinished):
+            return [first]
         group: list[Happening] = [first]
         while len(group) < GROUP_MAX and not self._events.empty():
             following = self._events.get_nowait()
-            if isinstance(following, _MayGoOn):
-                self._held_back = following  # what it leads to depends on what is taken before
+            if isinstance(following, _MayGoOn | CommitFinished):
+                # What the one leads to depends on what is taken before; the other is an outcome,
+                # and fits the space that was taken for it if it is alone.
+                self._held_back = following
                 break
             group.append(following)
         return group

@@ -60,11 +60,13 @@ class Recovered:
         ledger: The ledger after everything that happened; an empty one where there is no journal.
         at_s: Time has certainly reached this, Unix seconds.
         set_aside: Where a journal that cannot be read was moved; None if there was none.
+        damage: What is wrong with it.
     """
 
     ledger: Ledger
     at_s: float
     set_aside: Path | None = None
+    damage: str = ""
 
 
 class Journal:
@@ -109,12 +111,12 @@ class Journal:
             content = path.read_bytes()
         try:
             return _replayed(content)
-        except DamagedLine:
+        except DamagedLine as error:
             aside = path.with_name(f"{path.name}.damaged")
             with store_errors(path, "set aside"):
                 os.replace(path, aside)
                 sync_directory(self._folder)
-            return Recovered(Ledger(), 0.0, set_aside=aside)
+            return Recovered(Ledger(), 0.0, aside, str(error))
 
     def renew(self, ledger: Ledger, now_s: float) -> None:
         """Begin a new generation with this ledger; older ones are deleted.

@@ -48,6 +48,7 @@ class Memory:
                 "journal cannot be read and was set aside; the round that ran is abandoned",
                 reason="journal-damaged",
                 file=str(recovered.set_aside),
+                detail=recovered.damage,
             )
         self._records = Records(folder / "rounds")
         highest = max(last_round_number, self._records.highest, recovered.ledger.last_round_number)

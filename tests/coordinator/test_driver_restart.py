@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 
 from coordinator.committer import Committer
-from coordinator.events import CheckedIn, SelectorAttached
+from coordinator.events import CheckedIn, CommitFinished, SelectorAttached
 from coordinator.journal import Journal
 from coordinator.memory import Memory
 from coordinator.records import Records
@@ -221,3 +221,36 @@ async def test_burst_of_check_ins_becomes_durable_in_few_steps(tmp_path: Path) -
             )
 
         assert appends < 50
+
+
+async def test_commit_finished_with_much_else_it_is_written_alone(tmp_path: Path) -> None:
+    """The space that was taken for an outcome holds no crowd."""
+    async with a_desk(tmp_path) as desk:
+        session = await desk.start(goal_count=1)
+        groups: list[list[str]] = []
+        append = Memory.append
+
+        async def noting(self: Memory, happenings: Any, *arguments: Any, **more: Any) -> None:
+            groups.append([type(happening).__name__ for happening in happenings])
+            await append(self, happenings, *arguments, **more)
+
+        post = desk.driver.post
+
+        async def in_a_crowd(event: Any) -> None:
+            if isinstance(event, CommitFinished):
+                for number in range(3):
+                    await post(CheckedIn(NORTH, (f"before-{number}",)))
+                await post(event)
+                await post(CheckedIn(NORTH, ("behind",)))
+            else:
+                await post(event)
+
+        with (
+            patch.object(Memory, "append", noting),
+            patch.object(desk.driver, "post", in_a_crowd),
+        ):
+            await desk.round_of("ann")
+            await desk.over(session)
+
+        assert ["CommitFinished"] in groups
+        assert any("CheckedIn" in group for group in groups)
