@@ -82,11 +82,13 @@ class Attachment:
         self.hello = hello
         self.ended = asyncio.Event()
         self._context = context
+        self._writing = asyncio.Lock()  # gRPC takes one message of a stream at a time
         self._events: asyncio.Queue[pb.SelectorEvent] = asyncio.Queue()
 
     async def send(self, **command: Any) -> None:
         """Send one command, named as in the contract."""
-        await self._context.write(pb.CoordinatorCommand(**command))
+        async with self._writing:
+            await self._context.write(pb.CoordinatorCommand(**command))
 
     def heard(self, event: pb.SelectorEvent) -> None:
         """Keep an event for the test."""
