@@ -62,10 +62,11 @@ class _WasDone(Exception):
 class _Dismissed(Exception):
     """The round goes on, or went, without this client; it comes back within the window."""
 
-    def __init__(self, reason: str, window: RetryWindow) -> None:
+    def __init__(self, reason: str, window: RetryWindow, fallbacks: Sequence[str] = ()) -> None:
         super().__init__(reason)
         self.reason = reason
         self.window = window
+        self.fallbacks = fallbacks
 
 
 @dataclass(frozen=True)
@@ -234,6 +235,7 @@ class ClientSession:
                     raise SessionOver("the session is over") from None
                 self._session_id = ""
             if dismissed.reason in _TRY_ELSEWHERE:
+                self._selectors.learn(dismissed.fallbacks)
                 self._selectors.next()
             return dismissed.window
         finally:
@@ -379,4 +381,5 @@ class _NextRound(Exception):
 
 
 def _dismissed(message: pb.Declined | pb.Aborted) -> _Dismissed:
-    return _Dismissed(message.reason, wire.retry_window_from_wire(message.retry_window))
+    window = wire.retry_window_from_wire(message.retry_window)
+    return _Dismissed(message.reason, window, message.fallbacks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -37,13 +38,16 @@ def fit(trainer: Trainer, base: Buffer, task: TrainingTask) -> Update:
     Raises:
         Exception: Whatever the trainer raises, or what is wrong with its result.
     """
+    began_s = time.monotonic()
     result = train(trainer, decode(base), task)
+    training_s = time.monotonic() - began_s
     buffer = encode(result.weights)
     start = pb.ReportStart(
         size_bytes=len(buffer),
         num_examples=operator.index(result.num_examples),
         metrics={name: float(value) for name, value in result.metrics.items()},
         client_id=task.client_id,
+        training_s=training_s,
     )
     return Update(task.round_id, buffer, hashlib.sha256(buffer).digest(), start)
 

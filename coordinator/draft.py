@@ -176,11 +176,11 @@ class Draft:
     def may_move(self, claim: Claim) -> bool:
         """Say whether an unspent claim may move to another selector.
 
-        Its owner must be void or have a kept partial without this client; a lost client that
-        comes back takes a place like any other.
+        Its owner must have released it, be void, or have a kept partial without this client; a
+        lost client that comes back takes a place like any other.
         """
         place = claim.standing is not Standing.LOST or self.free_places > 0
-        return place and not self.duties[claim.owner].owing
+        return place and (claim.released or not self.duties[claim.owner].owing)
 
     def owned(self, owner: Owner, round_id: str, client_id: str) -> Claim | None:
         """The client's claim, if this event about it still counts."""
@@ -189,6 +189,8 @@ class Draft:
         if round_id != self.before.round_id or self.phase is Phase.COMPLETED:
             return None
         if claim is None or claim.owner != owner or duty is None or not duty.owing:
+            return None
+        if claim.released:
             return None
         return claim
 

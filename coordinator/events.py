@@ -21,11 +21,13 @@ class FoldedReport:
         client_id: Whose report it is.
         num_examples: Its example count, at least 1.
         metrics: Scalars of the local training.
+        training_s: Seconds that it took, if the client said so.
     """
 
     client_id: str
     num_examples: int
     metrics: dict[str, float] = field(default_factory=dict)
+    training_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,15 @@ class ClientsLeft:
 @dataclass(frozen=True, slots=True)
 class ClientsReturned:
     """Clients that had left are on a stream of the same selector again."""
+
+    owner: Owner
+    round_id: str
+    client_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimsReleased:
+    """The selector will not fold these clients in this round, unless it is ordered anew."""
 
     owner: Owner
     round_id: str
@@ -217,6 +228,7 @@ Event = (
     CheckedIn
     | ClientsLeft
     | ClientsReturned
+    | ClaimsReleased
     | Configured
     | ReportsFolded
     | ShapesSeen

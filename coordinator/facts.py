@@ -7,6 +7,7 @@ from typing import Any
 
 from coordinator.events import (
     CheckedIn,
+    ClaimsReleased,
     ClientsLeft,
     ClientsReturned,
     Configured,
@@ -37,6 +38,7 @@ def facts_of(owner: Owner, cohort: pb.CohortState) -> list[Event]:
         Configured(owner, round_id, reached),
         ClientsReturned(owner, round_id, reached),
         ClientsLeft(owner, tuple(cohort.away)),
+        ClaimsReleased(owner, round_id, tuple(cohort.released)),
         ReportsFolded(owner, round_id, tuple(map(_folded, cohort.folded))),
     ]
     events += [ReportRejected(owner, round_id, r.client_id, r.reason) for r in cohort.rejected]
@@ -55,6 +57,8 @@ def event_of(owner: Owner, message: pb.SelectorEvent) -> Event:
             return ClientsLeft(owner, tuple(said.client_ids))
         case pb.ClientsReturned():
             return ClientsReturned(owner, said.round_id, tuple(said.client_ids))
+        case pb.ClaimsReleased():
+            return ClaimsReleased(owner, said.round_id, tuple(said.client_ids))
         case pb.ClientsConfigured():
             return Configured(owner, said.round_id, tuple(said.client_ids))
         case pb.ReportsFolded():
@@ -85,4 +89,6 @@ def checked_in(owner: Owner, clients: Any) -> CheckedIn:
 def _folded(report: pb.FoldedReport) -> FoldedReport:
     finite = {name: v for name, v in report.metrics.items() if math.isfinite(v)}
     metrics = dict(sorted(finite.items())[:METRICS_MAX])
-    return FoldedReport(report.client_id, report.num_examples, metrics)
+    told = report.HasField("training_s") and math.isfinite(report.training_s)
+    training_s = max(0.0, report.training_s) if told else None
+    return FoldedReport(report.client_id, report.num_examples, metrics, training_s)

@@ -19,11 +19,15 @@ SUPERSEDED_MAX = 1_000
 
 
 class Link:
-    """The command stream of one selector process."""
+    """The command stream of one selector process, and what that said of itself."""
 
-    def __init__(self, owner: Owner, address: str) -> None:
+    def __init__(
+        self, owner: Owner, address: str, version: str = "", directory_mark: str = ""
+    ) -> None:
         self.owner = owner
         self.address = address
+        self.version = version
+        self.directory_mark = directory_mark
         self._commands: asyncio.Queue[pb.CoordinatorCommand | None] = asyncio.Queue(
             COMMANDS_MAX + 1
         )
@@ -72,14 +76,17 @@ class Links:
         return owner in self._superseded
 
     def attach(self, link: Link) -> Owner | None:
-        """Make this the selector's stream; return the other process that it supersedes, if any."""
+        """Make this the selector's stream; return whose open stream it replaces, if there was one.
+
+        Another process is superseded; the same one's stream broke without being noticed.
+        """
         earlier = self._links.get(link.owner.selector_id)
         self._links[link.owner.selector_id] = link
         if earlier is None:
             return None
         if earlier.owner == link.owner:
             earlier.close()
-            return None
+            return link.owner
         self._superseded[earlier.owner] = None
         while len(self._superseded) > SUPERSEDED_MAX:
             del self._superseded[next(iter(self._superseded))]

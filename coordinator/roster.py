@@ -47,7 +47,9 @@ class Claim:
         reason: Why it stands there, where there is a reason.
         num_examples: Example count of the report that was folded last; 0 before.
         metrics: Scalars of that report.
+        training_s: Seconds that its training took, if it said so.
         shape: How far it came (federation/shapes.py).
+        released: The owner gave it up: any selector may take it over, the owner included.
     """
 
     owner: Owner
@@ -56,7 +58,9 @@ class Claim:
     reason: str = ""
     num_examples: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    training_s: float | None = None
     shape: str = shapes.ADMITTED
+    released: bool = False
 
 
 @dataclass(frozen=True, slots=True)

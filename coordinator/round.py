@@ -38,6 +38,7 @@ from coordinator.effects import (
 from coordinator.events import (
     CheckedIn,
     CheckpointWritten,
+    ClaimsReleased,
     ClientsLeft,
     ClientsReturned,
     CommitFinished,
@@ -188,7 +189,7 @@ def _newcomer(draft: Draft, owner: Owner, client_id: str) -> None:
 
 def _claimant(draft: Draft, owner: Owner, client_id: str, claim: Claim) -> None:
     """A client that has a claim on this round, not spent, is on a new stream."""
-    owing = draft.duties[claim.owner].owing
+    owing = draft.duties[claim.owner].owing and not claim.released
     serves = draft.may_serve(owner)
     if claim.owner == owner and owing:
         draft.stand(client_id, Standing.PENDING, configured=False)
@@ -222,6 +223,16 @@ def _clients_returned(draft: Draft, event: ClientsReturned) -> None:
             draft.stand(client_id, Standing.PENDING)
 
 
+def _claims_released(draft: Draft, event: ClaimsReleased) -> None:
+    for client_id in event.client_ids:
+        claim = draft.owned(event.owner, event.round_id, client_id)
+        if claim is None or claim.standing not in UNSPENT or not draft.collecting:
+            continue
+        draft.put(client_id, replace(claim, released=True))
+        if claim.standing is not Standing.LOST:
+            draft.send_away(client_id)
+
+
 def _configured(draft: Draft, event: Configured) -> None:
     for client_id in event.client_ids:
         claim = draft.owned(event.owner, event.round_id, client_id)
@@ -240,6 +251,7 @@ def _reports_folded(draft: Draft, event: ReportsFolded) -> None:
                 configured=True,
                 num_examples=report.num_examples,
                 metrics=report.metrics,
+                training_s=report.training_s,
                 shape=shapes.reached(claim.shape, shapes.ARRIVED),
             )
 
@@ -318,7 +330,10 @@ def _judge_partial(draft: Draft, event: PartialSubmitted) -> tuple[bool, str]:
         return False, partial.failure
     claims = [draft.claims.get(client_id) for client_id in partial.client_ids]
     own = all(c is not None and c.owner == event.owner for c in claims)
-    unspent = all(c is not None and c.standing in (*UNSPENT, Standing.FOLDED) for c in claims)
+    unspent = all(
+        c is not None and c.standing in (*UNSPENT, Standing.FOLDED) and not c.released
+        for c in claims
+    )
     consistent = partial.count == len(set(partial.client_ids)) == len(partial.client_ids)
     if not own or not unspent or not consistent or partial.weight < partial.count:
         return False, "foreign-partial"
@@ -433,6 +448,7 @@ _HANDLERS: dict[type[Event], Callable[[Draft, Any], None]] = {
     CheckedIn: _checked_in,
     ClientsLeft: _clients_left,
     ClientsReturned: _clients_returned,
+    ClaimsReleased: _claims_released,
     Configured: _configured,
     ReportsFolded: _reports_folded,
     ShapesSeen: _shapes_seen,

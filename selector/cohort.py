@@ -6,12 +6,13 @@ that it may run in a thread while the others go on.
 
 A claim is spent by a verdict, never by bytes that fail verification. One report of a client is in
 the sum at most once: ``begin_fold`` marks the claim before the fold, and everybody who asks again
-gets the verdict of that fold. What is folded after the seal is in no partial, and not accepted.
+gets the verdict of that fold. What is folded after the seal is in no partial, and not accepted. A
+claim that was released is unknown here until it is ordered anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -85,6 +86,7 @@ class Member:
         detail: A sentence about the reason.
         num_examples: What the report said.
         metrics: What the report said.
+        training_s: Seconds that the training took, if the report said so.
         transfer: Of the report that was judged.
         receipt_given: The verdict was handed out to the client.
         shape: How far it came (federation/shapes.py).
@@ -97,6 +99,7 @@ class Member:
     detail: str = ""
     num_examples: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    training_s: float | None = None
     transfer: Transfer | None = None
     receipt_given: bool = False
     shape: str = shapes.ADMITTED
@@ -126,6 +129,7 @@ class Cohort:
 
     Attributes:
         members: The claimed clients by id.
+        released: Clients whose claims were given up, and not ordered anew.
         mean: The running sum.
         closed: No more permissions are given.
         sealed: The sum was handed in, or given up: nothing that is folded now counts.
@@ -139,6 +143,7 @@ class Cohort:
         self.spec = spec
         self.base = base
         self.members: dict[str, Member] = {}
+        self.released: set[str] = set()
         self.mean = WeightedMean(spec)
         self.closed = False
         self.sealed = False
@@ -152,6 +157,7 @@ class Cohort:
             member = Member(client_id, token)
             self.members[client_id] = member
             self._by_token[token] = member
+            self.released.discard(client_id)
         elif member.standing is Standing.AWAY:
             member.standing = Standing.CLAIMED
         return member
@@ -177,7 +183,8 @@ class Cohort:
 
     def may_report(self, member: Member) -> bool:
         """Say whether this client's bytes are still wanted."""
-        return not self.closed and not self.broken and member.standing in UNSPENT
+        claimed = self._by_token.get(member.token) is member
+        return claimed and not self.closed and not self.broken and member.standing in UNSPENT
 
     def is_open_to(self, member: Member) -> bool:
         """Say whether there is something for this client to do here: report, or take a receipt."""
@@ -186,7 +193,12 @@ class Cohort:
         return self.may_report(member)
 
     def begin_fold(
-        self, member: Member, transfer: Transfer, num_examples: int, metrics: Mapping[str, float]
+        self,
+        member: Member,
+        transfer: Transfer,
+        num_examples: int,
+        metrics: Mapping[str, float],
+        training_s: float | None = None,
     ) -> bool:
         """Mark the claim for this verified report; False if it is spent, or too late."""
         if not self.may_report(member):
@@ -196,10 +208,22 @@ class Cohort:
         member.transfer = transfer
         member.num_examples = num_examples
         member.metrics = dict(metrics)
+        member.training_s = training_s
         return True
 
-    def fold(self, member: Member, weights: Mapping[str, NDArray[Any]]) -> None:
+    def fold(
+        self,
+        member: Member,
+        weights: Mapping[str, NDArray[Any]],
+        keep: Callable[[], None] | None = None,
+    ) -> None:
         """Screen the update and add it to the sum. Heavy; the sum has one writer at a time.
+
+        Args:
+            member: Whose it is.
+            weights: The tensors of ``spec``.
+            keep: Makes a screened update outlive the process; what it raises goes to the caller,
+                and the sum is unchanged.
 
         Raises:
             UpdateRejected: It failed screening, or the sum is broken; the sum is unchanged.
@@ -207,6 +231,8 @@ class Cohort:
         if self.broken:
             raise UpdateRejected("an earlier fold of this round failed", reason=self.broken)
         screen(weights, member.num_examples, self.spec, self.order.limits, self.base)
+        if keep is not None and not self.sealed:
+            keep()
         weight = 1 if self.order.weighting == "equal" else member.num_examples
         self.mean.add(weights, weight, member.client_id)
 
@@ -227,6 +253,35 @@ class Cohort:
         member.reason, member.detail = error.reason, error.detail
         if self.sealed:
             self._drop_sum()
+
+    def unable(self, member: Member, reason: str, detail: str) -> bool:
+        """A verified report cannot be folded here; say whether its claim was released for that.
+
+        It is discarded instead if reporting has closed: nobody else could fold it then.
+        """
+        assert member.standing is Standing.FOLDING
+        member.standing = Standing.CONFIGURED
+        if self.closed:
+            self.discard(member, reason, detail)
+            if self.sealed:
+                self._drop_sum()
+        else:
+            self.release(member)
+        return not self.closed
+
+    def release(self, member: Member) -> None:
+        """Give up a claim that is not spent: another selector may fold this client."""
+        assert member.standing in UNSPENT
+        del self.members[member.client_id]
+        del self._by_token[member.token]
+        self.released.add(member.client_id)
+
+    def release_unspent(self) -> list[str]:
+        """Give up all claims that are not spent; return whose they are."""
+        unspent = [member for member in self.members.values() if member.standing in UNSPENT]
+        for member in unspent:
+            self.release(member)
+        return [member.client_id for member in unspent]
 
     def break_sum(self, reason: str) -> None:
         """A fold failed half-way: the sum cannot be used, and nothing is counted from it."""

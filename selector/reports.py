@@ -55,6 +55,12 @@ def verdict_event(round_id: str, member: Member) -> pb.SelectorEvent | None:
             return None
 
 
+def released_event(round_id: str, client_ids: Iterable[str]) -> pb.SelectorEvent:
+    """Say that other selectors may fold these clients."""
+    released = pb.ClaimsReleased(round_id=round_id, client_ids=client_ids)
+    return pb.SelectorEvent(claims_released=released)
+
+
 def shape_events(round_id: str, members: Iterable[Member]) -> list[pb.SelectorEvent]:
     """Say how far those came who have not reported, in messages of moderate size."""
     unreported = [member for member in members if not member.reported]
@@ -70,7 +76,11 @@ def state_of(cohort: Cohort, partial: pb.PartialWritten | None) -> pb.CohortStat
     """Say all that the selector knows of the round."""
     order = cohort.order
     state = pb.CohortState(
-        round_id=order.round_id, round_number=order.round_number, partial=partial
+        round_id=order.round_id,
+        round_number=order.round_number,
+        partial=partial,
+        # In the hello or not at all: told after it, it could undo what was ordered meanwhile.
+        released=sorted(cohort.released)[:FACTS_MAX],
     )
     for member in cohort.members.values():
         facts = {"client_id": member.client_id, "reason": member.reason}
@@ -151,5 +161,8 @@ def _cut_off(facts: MutableSequence[T]) -> Iterator[list[T]]:
 
 def _folded(member: Member) -> pb.FoldedReport:
     return pb.FoldedReport(
-        client_id=member.client_id, num_examples=member.num_examples, metrics=member.metrics
+        client_id=member.client_id,
+        num_examples=member.num_examples,
+        metrics=member.metrics,
+        training_s=member.training_s,
     )

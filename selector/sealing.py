@@ -24,22 +24,21 @@ class Sealer:
     Args:
         directory: The shared directory.
         selector_id: Whose partials these are.
-        incarnation: Of this process.
     """
 
-    def __init__(self, directory: SharedDirectory, selector_id: str, incarnation: str) -> None:
+    def __init__(self, directory: SharedDirectory, selector_id: str) -> None:
         self._directory = directory
         self._selector_id = selector_id
-        self._incarnation = incarnation
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="seal")
 
     async def seal(
-        self, cohort: Cohort, folds: Awaitable[None], grace_s: float
+        self, cohort: Cohort, incarnation: str, folds: Awaitable[None], grace_s: float
     ) -> pb.PartialWritten:
         """Wait for the last folds and write the sum; what is said of it follows in any case.
 
         Args:
             cohort: Closed.
+            incarnation: That served it.
             folds: Ends with the last of its folds.
             grace_s: At its end the partial is given up, with the reason ``partial-late``.
         """
@@ -49,7 +48,7 @@ class Sealer:
                 cohort.seal()
                 if cohort.broken:
                     return failed(cohort, cohort.broken)
-                return await self._write(cohort)
+                return await self._write(cohort, incarnation)
         except TimeoutError:
             return failed(cohort, "partial-late")
         except StoreError as error:
@@ -58,7 +57,7 @@ class Sealer:
         finally:
             cohort.seal()
 
-    async def _write(self, cohort: Cohort) -> pb.PartialWritten:
+    async def _write(self, cohort: Cohort, incarnation: str) -> pb.PartialWritten:
         mean = cohort.mean
         client_ids = [member.client_id for member in cohort.accepted]
         written = pb.PartialWritten(
@@ -73,7 +72,7 @@ class Sealer:
             round_number=cohort.order.round_number,
             round_id=cohort.order.round_id,
             selector_id=self._selector_id,
-            incarnation=self._incarnation,
+            incarnation=incarnation,
             base_digest=cohort.order.base_digest,
             client_ids=tuple(client_ids),
             weight=mean.weight,

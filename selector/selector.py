@@ -1,7 +1,7 @@
 """One selector: holds clients, obeys the coordinator, and says what it knows.
 
 Reports are the desk's business; here are the clients' streams and the coordinator's commands, which
-are obeyed one after the other.
+are obeyed one after the other. What must outlive the process is the spool's, where there is one.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from federation.errors import FederationError, StoreError
 from federation.runtime import wire
@@ -27,8 +28,11 @@ from selector.artifacts import Artifact, Checkpoint, ModelFile, Shelf
 from selector.cohort import UNSPENT, Cohort, Member, Standing
 from selector.desk import Messenger, ReportDesk, Served
 from selector.orders import open_cohort
+from selector.rebuilding import load
 from selector.sealing import Sealer, failed
 from selector.sessions import Sessions
+from selector.spool import Spool
+from selector.spooling import Spooling
 from selector.streams import SUPERSEDED_WINDOW, Stream, Streams, aborted, declined
 
 log = get_logger()
@@ -46,11 +50,11 @@ class Selector:
         reports_in_flight_max: Reports that are received at once.
         report_stall_s: A permitted report without bytes for so long loses its place.
         held_max: Clients that are held at once.
-        keep_updates: Keep each accepted update on disk.
+        keep_updates: Keep each accepted update on disk, for an audit.
+        spool: Holds accepted updates until their sum is kept; None: they are in memory only.
 
     Attributes:
         address: HOST:PORT at which clients reach it.
-        incarnation: Random for each process.
         tell: Hands an event to the coordinator's stream; set by the uplink.
         is_attached: Says whether the coordinator is heard; set by the uplink.
         idle: Set while no round is served.
@@ -66,10 +70,10 @@ class Selector:
         report_stall_s: float,
         held_max: int,
         keep_updates: bool,
+        spool: Spool | None = None,
     ) -> None:
         self.selector_id = selector_id
         self.address = ""
-        self.incarnation = secrets.token_hex(8)
         self.streams = Streams()
         self.shelf = Shelf(directory)
         self.tell: Callable[[pb.SelectorEvent], None] = _tell_nobody
@@ -78,13 +82,15 @@ class Selector:
         self.idle = asyncio.Event()
         self.idle.set()
         self.sessions = Sessions()
-        self._fallbacks: list[str] = []
         self._served = Served(token_key=secrets.token_bytes(KEY_BYTES))
+        self._disk = ThreadPoolExecutor(2, thread_name_prefix="disk")
+        self._spooling = Spooling(spool, self._disk)
         messenger = Messenger(
             tell=self._tell_coordinator,
             is_attached=self._hears_coordinator,
             keep=self._keep if keep_updates else None,
             broke=self._give_up,
+            spool=self._spooling.keep,
         )
         self.desk = ReportDesk(
             self._served,
@@ -93,18 +99,23 @@ class Selector:
             reports_in_flight_max=reports_in_flight_max,
             report_stall_s=report_stall_s,
         )
-        self._sealer = Sealer(directory, selector_id, self.incarnation)
+        self._sealer = Sealer(directory, selector_id)
+        self._away: frozenset[str] = frozenset()
         self._directory = directory
         self._held_max = held_max
         self._order = pb.ConfigureRound()
         self._deadline_s = 0.0
-        self._artifacts: list[participation_pb2.Artifact] = []
+        self._artifacts: Sequence[participation_pb2.Artifact] = []
         self._partial: pb.PartialWritten | None = None
-        self._disk = ThreadPoolExecutor(2, thread_name_prefix="disk")
 
     def use_token_key(self, key: bytes) -> None:
         """Sign and check tokens with the coordinator's key from now on."""
         self._served.token_key = key
+
+    @property
+    def incarnation(self) -> str:
+        """Random for each process, or that of the round in the spool."""
+        return self._spooling.incarnation
 
     @property
     def cohort(self) -> Cohort | None:
@@ -123,7 +134,9 @@ class Selector:
         if self.draining or full:
             stream = Stream(client_id, session_id)
             reason = "draining" if self.draining else "full"
-            stream.end(declined(reason, self._served.retry_window))
+            wanted_elsewhere = self.draining or self._served.fallbacks
+            window = self._served.soon if wanted_elsewhere else self._served.retry_window
+            stream.end(declined(reason, window, self._served.fallbacks))
             return stream
         stream = self._open_stream(client_id, session_id)
         client = pb.CheckedInClient(client_id=client_id, session_id=stream.session_id)
@@ -146,7 +159,9 @@ class Selector:
         running_id = self.sessions.running_id
         stream = self.streams.open(client_id, running_id or session_id)
         held = participation_pb2.Held(
-            selector_id=self.selector_id, session_id=running_id, fallbacks=self._fallbacks
+            selector_id=self.selector_id,
+            session_id=running_id,
+            fallbacks=self._served.fallbacks,
         )
         stream.send(participation_pb2.CheckInEvent(held=held))
         return stream
@@ -200,6 +215,9 @@ class Selector:
             address=self.address,
             cohort=reports.state_of(cohort, self._partial) if cohort is not None else None,
         )
+        if cohort is not None:
+            away = self._away - cohort.members.keys() - cohort.released
+            hello.cohort.away.extend(sorted(away))
         for stream in self.streams.all():
             if not stream.token:
                 hello.held.add(client_id=stream.client_id, session_id=stream.session_id)
@@ -226,11 +244,13 @@ class Selector:
             case "settle_partial":
                 settled = command.settle_partial
                 log.info("partial settled", kept=settled.kept, reason=settled.reason)
+                self._spooling.forget(settled.round_id)
             case "end_round":
                 self._end(command.end_round)
             case "selector_list":
                 others = set(command.selector_list.addresses) - {self.address}
-                self._fallbacks = random.sample(sorted(others), min(len(others), FALLBACKS_MAX))
+                number = min(len(others), FALLBACKS_MAX)
+                self._served.fallbacks = random.sample(sorted(others), number)
             case "session_news":
                 self.sessions.learn(command.session_news)
             case _:
@@ -240,28 +260,41 @@ class Selector:
         deadline_s = time.monotonic() + wire.seconds_from_wire(order.deadline_s)
         if self.cohort is not None and self.cohort.order.round_id != order.round_id:
             self._end(pb.EndRound(round_id=self.cohort.order.round_id, reason="round-over"))
-        if self.cohort is None:
+        if self.cohort is not None:
+            await self._spooling.claim(order)
+        else:
             try:
-                cohort, self._artifacts = await open_cohort(order, self.shelf, self._disk)
+                cohort, artifacts = await open_cohort(order, self.shelf, self._disk)
+                await self._spooling.begin(order)
             except FederationError as error:
                 log.error("round not configured", reason=error.reason, detail=error.detail)
                 self._send_away(order)
                 return
-            self._served.cohort = cohort
-            expected_s = wire.seconds_from_wire(order.expected_s)
-            self._served.expected_end_s = time.monotonic() + expected_s
-            self._order, self._deadline_s, self._partial = order, deadline_s, None
-            self.desk.open()
-            self.idle.clear()
+            self._serve(order, cohort, artifacts, deadline_s)
         self._take_in(self._served.cohort, order.client_ids)
 
+    def _serve(
+        self,
+        order: pb.ConfigureRound,
+        cohort: Cohort,
+        artifacts: Sequence[participation_pb2.Artifact],
+        deadline_s: float,
+    ) -> None:
+        self._served.cohort = cohort
+        expected_s = wire.seconds_from_wire(order.expected_s)
+        self._served.expected_end_s = time.monotonic() + expected_s
+        self._order, self._deadline_s, self._partial = order, deadline_s, None
+        self._artifacts, self._away = artifacts, frozenset()
+        self.desk.open()
+        self.idle.clear()
+
     def _send_away(self, order: pb.ConfigureRound) -> None:
-        """The round cannot be served here; the clients may come back, or go elsewhere."""
+        """The round cannot be served here; its clients may go elsewhere, or come back."""
         window = wire.retry_window_from_wire(order.retry_window)
-        left = pb.ClientsLeft(client_ids=order.client_ids)
-        for client_id in left.client_ids:
-            self.streams.end(client_id, aborted("selector-failed", window))
-        self.tell(pb.SelectorEvent(clients_left=left))
+        event = aborted("selector-failed", window, self._served.fallbacks)
+        for client_id in order.client_ids:
+            self.streams.end(client_id, event)
+        self.tell(reports.released_event(order.round_id, order.client_ids))
 
     def _take_in(self, cohort: Cohort | None, client_ids: Iterable[str]) -> None:
         assert cohort is not None
@@ -313,14 +346,17 @@ class Selector:
             folds = self.desk.finish_folds(cohort)
             grace_s = wire.seconds_from_wire(close.grace_s)
             self._tell_shapes(cohort, cohort.members.values())
-            self._partial = await self._sealer.seal(cohort, folds, grace_s)
+            self._partial = await self._sealer.seal(cohort, self.incarnation, folds, grace_s)
+            await self._spooling.note_partial(self._partial)
         self.tell(pb.SelectorEvent(partial_written=self._partial))
 
     def _give_up(self, cohort: Cohort) -> None:
         """A fold failed half-way: say at once that there is no sum; clients go elsewhere."""
         if cohort is self.cohort and self._partial is None and not cohort.closed:
-            self.desk.close(cohort, "selector-failed", cohort.order.retry_window)
+            window, fallbacks = cohort.order.retry_window, self._served.fallbacks
+            self.desk.close(cohort, "selector-failed", window, fallbacks)
             self._partial = failed(cohort, cohort.broken)
+            self._spooling.forget(cohort.order.round_id)
             self.tell(pb.SelectorEvent(partial_written=self._partial))
 
     def _end(self, end: pb.EndRound) -> None:
@@ -333,7 +369,33 @@ class Selector:
         self.desk.close(cohort, end.reason or "round-over", window)
         cohort.end()
         self._served.end()
+        self._spooling.forget(end.round_id)
         self.idle.set()
+
+    # -- After a crash --------------------------------------------------------------------------
+
+    async def resume(self) -> None:
+        """Take up the round of an earlier process, if it left one; before anybody is served.
+
+        Its sum is folded again while others are served: as when it was, each report is told of
+        once it is in, and the coordinator does not wait for the last of them to hear the first.
+
+        Raises:
+            StoreError: The round's checkpoint cannot be read.
+        """
+        began_s = time.monotonic()
+        resumed = await self._spooling.resume(self.shelf)
+        if resumed is not None:
+            found, rebuilt = resumed
+            deadline_s = began_s + found.order.deadline_s
+            self._serve(found.order, rebuilt.cohort, rebuilt.artifacts, deadline_s)
+            self._partial, self._away = found.partial, rebuilt.away
+            for member, path in rebuilt.unfolded:
+                self.desk.fold_again(rebuilt.cohort, member, partial(load, path))
+
+    def yield_to_another(self) -> None:
+        """Another process serves under this id: the spool's round, if there is one, is void."""
+        self._spooling.renew()
 
     # -- Upkeep ---------------------------------------------------------------------------------
 
@@ -355,22 +417,36 @@ class Selector:
     def start_draining(self) -> None:
         """Take no new check-ins, and send away the clients that take part in no round."""
         self.draining = True
+        event = declined("draining", self._served.soon, self._served.fallbacks)
         for stream in self.streams.all():
             if not stream.token:
-                self.streams.end(stream.client_id, declined("draining", self._served.retry_window))
+                self.streams.end(stream.client_id, event)
                 left = pb.ClientsLeft(client_ids=[stream.client_id])
                 self.tell(pb.SelectorEvent(clients_left=left))
 
-    def finish_draining(self) -> None:
-        """Send everybody away."""
+    def finish_draining(self) -> pb.SelectorEvent:
+        """Send everybody away; return what the coordinator is to hear last.
+
+        If the spool holds reports of the round, that is whom it need not wait for. Otherwise it is
+        that this incarnation will not come back.
+        """
+        cohort = self.cohort
+        last = pb.SelectorEvent(detach=pb.Detach())
+        if cohort is not None and self._spooling.holds(cohort):
+            released = cohort.release_unspent()
+            last = reports.released_event(cohort.order.round_id, released)
+            log.info("round is left to the next start", round_number=cohort.order.round_number)
+        event = aborted("draining", self._served.soon, self._served.fallbacks)
         for stream in self.streams.all():
-            self.streams.end(stream.client_id, aborted("draining", self._served.retry_window))
+            self.streams.end(stream.client_id, event)
+        return last
 
     def shut_down(self) -> None:
         """Give the threads back."""
         self.desk.shut_down()
         self._sealer.shut_down()
         self._disk.shutdown(wait=False, cancel_futures=True)
+        self._spooling.close()
 
 
 def _tell_nobody(event: pb.SelectorEvent) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from federation.plan import RetryWindow
@@ -110,13 +110,15 @@ class Streams:
         return True
 
 
-def declined(reason: str, window: RetryWindow) -> pb.CheckInEvent:
-    """Tell a client that it is not needed now."""
-    message = pb.Declined(reason=reason, retry_window=wire.retry_window_to_wire(window))
+def declined(reason: str, window: RetryWindow, fallbacks: Sequence[str] = ()) -> pb.CheckInEvent:
+    """Tell a client that it is not needed now, and where else it may be."""
+    wire_window = wire.retry_window_to_wire(window)
+    message = pb.Declined(reason=reason, retry_window=wire_window, fallbacks=fallbacks)
     return pb.CheckInEvent(declined=message)
 
 
-def aborted(reason: str, window: RetryWindow) -> pb.CheckInEvent:
-    """Tell a client that the round goes on, or went, without it."""
-    message = pb.Aborted(reason=reason, retry_window=wire.retry_window_to_wire(window))
+def aborted(reason: str, window: RetryWindow, fallbacks: Sequence[str] = ()) -> pb.CheckInEvent:
+    """Tell a client that the round goes on, or went, without it, and where else it may be."""
+    wire_window = wire.retry_window_to_wire(window)
+    message = pb.Aborted(reason=reason, retry_window=wire_window, fallbacks=fallbacks)
     return pb.CheckInEvent(aborted=message)

@@ -16,6 +16,7 @@ from federation.runtime import wire
 from federation.runtime.rpc import create_channel
 from federation.runtime.tasks import until_first
 from federation.runtime.telemetry import get_logger
+from federation.runtime.version import VERSION
 from federation.v1 import coordination_pb2 as pb
 from federation.v1 import coordination_pb2_grpc
 from selector.selector import Selector
@@ -30,6 +31,9 @@ COMMANDS_MAX = 50_000
 
 WELCOME_TIMEOUT_S = 10.0
 """A coordinator that has not answered hello by then is dialled anew."""
+
+MARK_TIMEOUT_S = 2.0
+"""A directory that has not shown its mark by then shows none."""
 
 GOODBYE_TIMEOUT_S = 1.0
 """A goodbye that is not sent by then is left unsaid."""
@@ -68,6 +72,7 @@ class Uplink:
         target: HOST:PORT of the coordinator.
         keepalive_s: A silent connection is pinged after so long.
         keepalive_timeout_s: A connection whose ping is unanswered for so long is closed.
+        see_mark: Reads the mark of the shared directory, which the coordinator is told; blocks.
         draw: Draws a pause in seconds between two bounds.
 
     Attributes:
@@ -82,11 +87,13 @@ class Uplink:
         keepalive_s: float,
         keepalive_timeout_s: float,
         *,
+        see_mark: Callable[[], str] | None = None,
         draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._selector = selector
         self._target = target
         self._draw = draw
+        self._see_mark = see_mark
         self._keepalive = (keepalive_s, keepalive_timeout_s)
         self._events: asyncio.Queue[pb.SelectorEvent] | None = None
         self._commands: asyncio.Queue[pb.CoordinatorCommand] = asyncio.Queue(COMMANDS_MAX)
@@ -97,6 +104,7 @@ class Uplink:
         self.attached = asyncio.Event()
         self.detached = asyncio.Event()
         self._sent = asyncio.Event()
+        self._last: pb.SelectorEvent | None = None
         selector.tell = self.tell
         selector.is_attached = self.is_heard
 
@@ -114,11 +122,12 @@ class Uplink:
         """Say whether the newest answered heartbeat is young enough to act on."""
         return time.monotonic() - self._heard_s <= self._return_s / 2
 
-    async def say_goodbye(self) -> None:
-        """Tell the coordinator, if it is there, that this process will not come back."""
+    async def say_last(self, event: pb.SelectorEvent) -> None:
+        """Tell the coordinator, if it is there, something before this process ends."""
         if self._events is not None:
             self._sent.clear()
-            self.tell(pb.SelectorEvent(detach=pb.Detach()))
+            self._last = event
+            self.tell(event)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GOODBYE_TIMEOUT_S):
                     await self._sent.wait()
@@ -157,7 +166,10 @@ class Uplink:
             while not self._commands.empty():
                 # What was not obeyed is asked again, by the answer to the hello.
                 self._commands.get_nowait()
+            mark = await self._mark()
             hello, *more = self._selector.hello()
+            hello.hello.version = VERSION
+            hello.hello.directory_mark = mark
             for event in more:
                 events.put_nowait(event)
             self._events = events
@@ -173,6 +185,15 @@ class Uplink:
             self.attached.set()
             log.info("attached", coordinator=self._target)
             await until_first(self._read(call), self._send(call, events), self._beat(heartbeat_s))
+
+    async def _mark(self) -> str:
+        """Look at the shared directory; one that hangs delays the hello, and no more."""
+        if self._see_mark is None:
+            return ""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(MARK_TIMEOUT_S):
+                return await asyncio.to_thread(self._see_mark)
+        return ""
 
     async def _welcome(self, call: Any) -> pb.Welcome:
         first: Any = await call.read()
@@ -234,7 +255,7 @@ class Uplink:
             while held_over is not None:
                 batch, held_over = _batched(held_over, events)
                 await call.write(batch)
-                if batch.WhichOneof("event") == "detach":
+                if batch is self._last:
                     self._sent.set()
 
     async def _beat(self, interval_s: float) -> None:

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from federation.chunking import Assembler
+from federation.errors import FederationError
 from federation.tensors import Buffer
 from selector.cohort import Member
 
@@ -26,6 +27,7 @@ class Upload:
         touched_s: Monotonic seconds of the last byte or permission.
         complete: The end frame was seen.
         freed: The permission was taken back, and its bytes are of no use.
+        refusal: Why its report could not be taken here although it was whole.
     """
 
     member: Member
@@ -34,6 +36,7 @@ class Upload:
     touched_s: float = field(default_factory=time.monotonic)
     complete: bool = False
     freed: bool = False
+    refusal: FederationError | None = None
     _adding: asyncio.Future[None] | None = None
 
     async def add(self, offset: int, data: Buffer) -> None:

@@ -315,6 +315,7 @@ class Status(_message.Message):
     SHARED_DATA_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     STORAGE_FAILURE_FIELD_NUMBER: _builtins.int
+    DIRECTORY_MARK_FIELD_NUMBER: _builtins.int
     time_s: _builtins.float
     """Unix seconds by the coordinator's clock."""
     waiting_clients: _builtins.int
@@ -323,6 +324,10 @@ class Status(_message.Message):
     version: _builtins.str
     storage_failure: _builtins.str
     """Why nothing can be made durable at the moment, so that no round begins; empty while it can."""
+    directory_mark: _builtins.str
+    """Drawn anew at each start of the coordinator and kept in the shared directory: who reads the same
+    there has the same directory before it.
+    """
     @_builtins.property
     def round(self) -> Global___RoundStatus:
         """Absent before the first round."""
@@ -352,10 +357,11 @@ class Status(_message.Message):
         shared_data: _builtins.str = ...,
         version: _builtins.str = ...,
         storage_failure: _builtins.str = ...,
+        directory_mark: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "_session", b"_session", "round", b"round", "session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "_session", b"_session", "recent_rounds", b"recent_rounds", "recent_stages", b"recent_stages", "round", b"round", "selectors", b"selectors", "session", b"session", "shared_data", b"shared_data", "storage_failure", b"storage_failure", "time_s", b"time_s", "version", b"version", "waiting_clients", b"waiting_clients"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "_session", b"_session", "directory_mark", b"directory_mark", "recent_rounds", b"recent_rounds", "recent_stages", b"recent_stages", "round", b"round", "selectors", b"selectors", "session", b"session", "shared_data", b"shared_data", "storage_failure", b"storage_failure", "time_s", b"time_s", "version", b"version", "waiting_clients", b"waiting_clients"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__round: _TypeAlias = _typing.Literal["round"]  # noqa: Y015
     _WhichOneofArgType__round: _TypeAlias = _typing.Literal["_round", b"_round"]  # noqa: Y015
@@ -532,6 +538,7 @@ class ClientStatus(_message.Message):
     NUM_EXAMPLES_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     SHAPE_FIELD_NUMBER: _builtins.int
+    TRAINING_S_FIELD_NUMBER: _builtins.int
     client_id: _builtins.str
     selector_id: _builtins.str
     standing: _builtins.str
@@ -541,6 +548,8 @@ class ClientStatus(_message.Message):
     num_examples: _builtins.int
     shape: _builtins.str
     """How far it came, e.g. "-v[]+^" (Bonawitz et al. 2019, table 1)."""
+    training_s: _builtins.float
+    """Seconds that its training took, if its report was folded and said so."""
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
     def __init__(
@@ -553,12 +562,15 @@ class ClientStatus(_message.Message):
         num_examples: _builtins.int = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         shape: _builtins.str = ...,
+        training_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_training_s", b"_training_s", "training_s", b"training_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "metrics", b"metrics", "num_examples", b"num_examples", "reason", b"reason", "selector_id", b"selector_id", "shape", b"shape", "standing", b"standing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_training_s", b"_training_s", "client_id", b"client_id", "metrics", b"metrics", "num_examples", b"num_examples", "reason", b"reason", "selector_id", b"selector_id", "shape", b"shape", "standing", b"standing", "training_s", b"training_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__training_s: _TypeAlias = _typing.Literal["training_s"]  # noqa: Y015
+    _WhichOneofArgType__training_s: _TypeAlias = _typing.Literal["_training_s", b"_training_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__training_s) -> _WhichOneofReturnType__training_s | None: ...
 
 Global___ClientStatus: _TypeAlias = ClientStatus  # noqa: Y015
 
@@ -570,10 +582,15 @@ class SelectorStatus(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     ATTACHED_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    DIRECTORY_MARK_FIELD_NUMBER: _builtins.int
     selector_id: _builtins.str
     address: _builtins.str
     attached: _builtins.bool
     held: _builtins.int
+    version: _builtins.str
+    """As the selector said when it attached; empty while it is away, and of one that does not say it."""
+    directory_mark: _builtins.str
     def __init__(
         self,
         *,
@@ -581,10 +598,12 @@ class SelectorStatus(_message.Message):
         address: _builtins.str = ...,
         attached: _builtins.bool = ...,
         held: _builtins.int = ...,
+        version: _builtins.str = ...,
+        directory_mark: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "attached", b"attached", "held", b"held", "selector_id", b"selector_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "attached", b"attached", "directory_mark", b"directory_mark", "held", b"held", "selector_id", b"selector_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

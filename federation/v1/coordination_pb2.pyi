@@ -36,6 +36,7 @@ class SelectorEvent(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     DETACH_FIELD_NUMBER: _builtins.int
     CLIENT_SHAPES_FIELD_NUMBER: _builtins.int
+    CLAIMS_RELEASED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -62,6 +63,8 @@ class SelectorEvent(_message.Message):
     def detach(self) -> Global___Detach: ...
     @_builtins.property
     def client_shapes(self) -> Global___ClientShapes: ...
+    @_builtins.property
+    def claims_released(self) -> Global___ClaimsReleased: ...
     def __init__(
         self,
         *,
@@ -78,12 +81,13 @@ class SelectorEvent(_message.Message):
         heartbeat: Global___Heartbeat | None = ...,
         detach: Global___Detach | None = ...,
         client_shapes: Global___ClientShapes | None = ...,
+        claims_released: Global___ClaimsReleased | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["client_shapes", b"client_shapes", "client_withdrew", b"client_withdrew", "clients_checked_in", b"clients_checked_in", "clients_configured", b"clients_configured", "clients_left", b"clients_left", "clients_returned", b"clients_returned", "detach", b"detach", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "partial_written", b"partial_written", "report_discarded", b"report_discarded", "report_rejected", b"report_rejected", "reports_folded", b"reports_folded"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claims_released", b"claims_released", "client_shapes", b"client_shapes", "client_withdrew", b"client_withdrew", "clients_checked_in", b"clients_checked_in", "clients_configured", b"clients_configured", "clients_left", b"clients_left", "clients_returned", b"clients_returned", "detach", b"detach", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "partial_written", b"partial_written", "report_discarded", b"report_discarded", "report_rejected", b"report_rejected", "reports_folded", b"reports_folded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_shapes", b"client_shapes", "client_withdrew", b"client_withdrew", "clients_checked_in", b"clients_checked_in", "clients_configured", b"clients_configured", "clients_left", b"clients_left", "clients_returned", b"clients_returned", "detach", b"detach", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "partial_written", b"partial_written", "report_discarded", b"report_discarded", "report_rejected", b"report_rejected", "reports_folded", b"reports_folded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims_released", b"claims_released", "client_shapes", b"client_shapes", "client_withdrew", b"client_withdrew", "clients_checked_in", b"clients_checked_in", "clients_configured", b"clients_configured", "clients_left", b"clients_left", "clients_returned", b"clients_returned", "detach", b"detach", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "partial_written", b"partial_written", "report_discarded", b"report_discarded", "report_rejected", b"report_rejected", "reports_folded", b"reports_folded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "clients_checked_in", "clients_left", "clients_returned", "clients_configured", "reports_folded", "report_rejected", "report_discarded", "client_withdrew", "partial_written", "heartbeat", "detach", "client_shapes"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "clients_checked_in", "clients_left", "clients_returned", "clients_configured", "reports_folded", "report_rejected", "report_discarded", "client_withdrew", "partial_written", "heartbeat", "detach", "client_shapes", "claims_released"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -100,6 +104,8 @@ class Hello(_message.Message):
     HELD_FIELD_NUMBER: _builtins.int
     COHORT_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    DIRECTORY_MARK_FIELD_NUMBER: _builtins.int
     protocol_version: _plan_pb2.ProtocolVersion.ValueType
     selector_id: _builtins.str
     incarnation: _builtins.str
@@ -108,6 +114,9 @@ class Hello(_message.Message):
     """Where clients reach this selector, HOST:PORT."""
     more: _builtins.bool
     """There was no room for all of this: the rest follows in events."""
+    version: _builtins.str
+    directory_mark: _builtins.str
+    """What the selector reads in its shared directory: see Status.directory_mark."""
     @_builtins.property
     def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckedInClient]:
         """Clients on the selector's list that take part in no round."""
@@ -126,10 +135,12 @@ class Hello(_message.Message):
         held: _abc.Iterable[Global___CheckedInClient] | None = ...,
         cohort: Global___CohortState | None = ...,
         more: _builtins.bool = ...,
+        version: _builtins.str = ...,
+        directory_mark: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cohort", b"_cohort", "cohort", b"cohort"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cohort", b"_cohort", "address", b"address", "cohort", b"cohort", "held", b"held", "incarnation", b"incarnation", "more", b"more", "protocol_version", b"protocol_version", "selector_id", b"selector_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cohort", b"_cohort", "address", b"address", "cohort", b"cohort", "directory_mark", b"directory_mark", "held", b"held", "incarnation", b"incarnation", "more", b"more", "protocol_version", b"protocol_version", "selector_id", b"selector_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cohort: _TypeAlias = _typing.Literal["cohort"]  # noqa: Y015
     _WhichOneofArgType__cohort: _TypeAlias = _typing.Literal["_cohort", b"_cohort"]  # noqa: Y015
@@ -174,6 +185,7 @@ class CohortState(_message.Message):
     DISCARDED_FIELD_NUMBER: _builtins.int
     WITHDRAWN_FIELD_NUMBER: _builtins.int
     PARTIAL_FIELD_NUMBER: _builtins.int
+    RELEASED_FIELD_NUMBER: _builtins.int
     round_id: _builtins.str
     round_number: _builtins.int
     @_builtins.property
@@ -194,6 +206,10 @@ class CohortState(_message.Message):
     def partial(self) -> Global___PartialWritten:
         """Set once the partial is written."""
 
+    @_builtins.property
+    def released(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in ClaimsReleased; some of them where they are many."""
+
     def __init__(
         self,
         *,
@@ -206,10 +222,11 @@ class CohortState(_message.Message):
         discarded: _abc.Iterable[Global___ReportDiscarded] | None = ...,
         withdrawn: _abc.Iterable[Global___ClientWithdrew] | None = ...,
         partial: Global___PartialWritten | None = ...,
+        released: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_partial", b"_partial", "partial", b"partial"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_partial", b"_partial", "away", b"away", "configured", b"configured", "discarded", b"discarded", "folded", b"folded", "partial", b"partial", "rejected", b"rejected", "round_id", b"round_id", "round_number", b"round_number", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_partial", b"_partial", "away", b"away", "configured", b"configured", "discarded", b"discarded", "folded", b"folded", "partial", b"partial", "rejected", b"rejected", "released", b"released", "round_id", b"round_id", "round_number", b"round_number", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__partial: _TypeAlias = _typing.Literal["partial"]  # noqa: Y015
     _WhichOneofArgType__partial: _TypeAlias = _typing.Literal["_partial", b"_partial"]  # noqa: Y015
@@ -332,6 +349,33 @@ class ClientsReturned(_message.Message):
 Global___ClientsReturned: _TypeAlias = ClientsReturned  # noqa: Y015
 
 @_typing.final
+class ClaimsReleased(_message.Message):
+    """The selector will not fold these clients in this round, unless it is ordered anew: they may report
+    through another selector.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUND_ID_FIELD_NUMBER: _builtins.int
+    CLIENT_IDS_FIELD_NUMBER: _builtins.int
+    round_id: _builtins.str
+    @_builtins.property
+    def client_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        round_id: _builtins.str = ...,
+        client_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_ids", b"client_ids", "round_id", b"round_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimsReleased: _TypeAlias = ClaimsReleased  # noqa: Y015
+
+@_typing.final
 class ClientsConfigured(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -381,8 +425,11 @@ class FoldedReport(_message.Message):
     CLIENT_ID_FIELD_NUMBER: _builtins.int
     NUM_EXAMPLES_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
+    TRAINING_S_FIELD_NUMBER: _builtins.int
     client_id: _builtins.str
     num_examples: _builtins.int
+    training_s: _builtins.float
+    """As the client said it."""
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
     def __init__(
@@ -391,12 +438,15 @@ class FoldedReport(_message.Message):
         client_id: _builtins.str = ...,
         num_examples: _builtins.int = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        training_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_training_s", b"_training_s", "training_s", b"training_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "metrics", b"metrics", "num_examples", b"num_examples"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_training_s", b"_training_s", "client_id", b"client_id", "metrics", b"metrics", "num_examples", b"num_examples", "training_s", b"training_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__training_s: _TypeAlias = _typing.Literal["training_s"]  # noqa: Y015
+    _WhichOneofArgType__training_s: _TypeAlias = _typing.Literal["_training_s", b"_training_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__training_s) -> _WhichOneofReturnType__training_s | None: ...
 
 Global___FoldedReport: _TypeAlias = FoldedReport  # noqa: Y015
 

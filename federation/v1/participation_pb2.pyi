@@ -165,19 +165,25 @@ class Declined(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     RETRY_WINDOW_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """Stable word, e.g. "goal-reached", "session-over"."""
     @_builtins.property
     def retry_window(self) -> _plan_pb2.RetryWindow: ...
+    @_builtins.property
+    def fallbacks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in Held: where to go for a reason that holds for this selector only, e.g. "draining"."""
+
     def __init__(
         self,
         *,
         reason: _builtins.str = ...,
         retry_window: _plan_pb2.RetryWindow | None = ...,
+        fallbacks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry_window", b"retry_window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "retry_window", b"retry_window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallbacks", b"fallbacks", "reason", b"reason", "retry_window", b"retry_window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -234,18 +240,24 @@ class Aborted(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     RETRY_WINDOW_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     @_builtins.property
     def retry_window(self) -> _plan_pb2.RetryWindow: ...
+    @_builtins.property
+    def fallbacks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in Declined."""
+
     def __init__(
         self,
         *,
         reason: _builtins.str = ...,
         retry_window: _plan_pb2.RetryWindow | None = ...,
+        fallbacks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry_window", b"retry_window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "retry_window", b"retry_window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallbacks", b"fallbacks", "reason", b"reason", "retry_window", b"retry_window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -465,6 +477,7 @@ class ReportStart(_message.Message):
     NUM_EXAMPLES_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     CLIENT_ID_FIELD_NUMBER: _builtins.int
+    TRAINING_S_FIELD_NUMBER: _builtins.int
     session_token: _builtins.str
     size_bytes: _builtins.int
     offset: _builtins.int
@@ -473,6 +486,8 @@ class ReportStart(_message.Message):
     """Examples trained on, at least 1. Signed, so that a wrong one is judged instead of wrapped."""
     client_id: _builtins.str
     """As in BeginReportRequest."""
+    training_s: _builtins.float
+    """Seconds that the local training took, by the client's clock."""
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Scalars of the local training, e.g. loss and accuracy."""
@@ -486,12 +501,15 @@ class ReportStart(_message.Message):
         num_examples: _builtins.int = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         client_id: _builtins.str = ...,
+        training_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_training_s", b"_training_s", "training_s", b"training_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "metrics", b"metrics", "num_examples", b"num_examples", "offset", b"offset", "session_token", b"session_token", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_training_s", b"_training_s", "client_id", b"client_id", "metrics", b"metrics", "num_examples", b"num_examples", "offset", b"offset", "session_token", b"session_token", "size_bytes", b"size_bytes", "training_s", b"training_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__training_s: _TypeAlias = _typing.Literal["training_s"]  # noqa: Y015
+    _WhichOneofArgType__training_s: _TypeAlias = _typing.Literal["_training_s", b"_training_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__training_s) -> _WhichOneofReturnType__training_s | None: ...
 
 Global___ReportStart: _TypeAlias = ReportStart  # noqa: Y015
 

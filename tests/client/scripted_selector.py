@@ -41,14 +41,16 @@ class Visit:
         """Say that the client is held, and which session runs."""
         await self.send(held=pb.Held(selector_id="north", session_id=session_id))
 
-    async def decline(self, reason: str = "goal-reached") -> None:
+    async def decline(self, reason: str = "goal-reached", *fallbacks: str) -> None:
         """Send the client away."""
-        await self.send(declined=pb.Declined(reason=reason, retry_window=WINDOW))
+        declined = pb.Declined(reason=reason, retry_window=WINDOW, fallbacks=fallbacks)
+        await self.send(declined=declined)
         self.ended.set()
 
-    async def abort(self, reason: str = "reporting-closed") -> None:
+    async def abort(self, reason: str = "reporting-closed", *fallbacks: str) -> None:
         """Go on without the client."""
-        await self.send(aborted=pb.Aborted(reason=reason, retry_window=WINDOW))
+        aborted = pb.Aborted(reason=reason, retry_window=WINDOW, fallbacks=fallbacks)
+        await self.send(aborted=aborted)
         self.ended.set()
 
 

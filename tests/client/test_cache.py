@@ -309,7 +309,11 @@ def test_folder_is_prepared_nothing_is_left_in_it(cache: ModelCache) -> None:
 
 @pytest.mark.parametrize("digest", [b"", b"short", b"/../../../../../../../etc/passwd-long"])
 def test_digest_that_is_none_names_no_file(cache: ModelCache, digest: bytes) -> None:
-    """What comes from a peer is no part of a path."""
+    """What comes from a peer is no part of a path.
+
+    Elsewhere: the client of a prototype joined a path that its peer sent to its own folder,
+    unchecked.
+    """
     with pytest.raises(PeerError) as refused:
         cache.find(digest, 1)
 

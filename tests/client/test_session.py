@@ -163,7 +163,10 @@ async def test_client_comes_back_within_the_window_of_its_receipt() -> None:
 
 @pytest.mark.parametrize("send_away", ["decline", "abort"])
 async def test_client_that_is_sent_away_comes_back_within_the_window(send_away: str) -> None:
-    """Neither earlier nor in step with the others."""
+    """Neither earlier nor in step with the others.
+
+    Elsewhere: the client of a prototype ended when it was rejected, and was missing ever after.
+    """
     async with a_scripted_selector() as selector, a_client(selector) as life:
         visit = await selector.visit()
         await getattr(visit, send_away)()
@@ -519,6 +522,47 @@ async def test_selector_that_has_no_room_is_left_for_the_next_one(reason: str) -
         await second.visit()
 
         assert life.pauses == [(WINDOW.delay_min_s, WINDOW.delay_max_s)]
+
+
+async def test_selector_drains_the_client_goes_where_it_is_sent() -> None:
+    """Also to one of which it heard only then."""
+    async with (
+        a_scripted_selector() as first,
+        a_scripted_selector() as second,
+        a_client(first),
+    ):
+        visit = await first.visit()
+        await visit.decline("draining", second.address)
+
+        await second.visit()
+
+
+async def test_selector_drains_in_mid_round_the_update_is_reported_where_the_client_is_sent() -> (
+    None
+):
+    """What was trained is reported elsewhere, with the token that it has, and not trained again."""
+    trainer = Doing()
+    asked = asyncio.Event()
+
+    def refuse(request: pb.BeginReportRequest) -> pb.BeginReportResponse:
+        asked.set()
+        raise Refuse(grpc.StatusCode.UNAVAILABLE)
+
+    async with (
+        a_scripted_selector() as first,
+        a_scripted_selector() as second,
+        a_client(first, trainer=trainer, rounds=1) as life,
+    ):
+        first.begin = refuse
+        visit = await first.configured(ZEROS)
+        await within(asked.wait())
+        await visit.abort("draining", second.address)
+        await second.configured(ZEROS)
+        report = await within(second.reports.get())
+
+        assert (await life.ended()).accepted == 1
+        assert report.weights["w"].tolist() == [1.0] * 3
+        assert len(trainer.tasks) == 1
 
 
 async def test_client_that_is_not_needed_stays_with_its_selector() -> None:

@@ -48,6 +48,7 @@ def test_result_is_put_into_its_wire_form_with_what_it_says() -> None:
     assert decode(update.buffer)["w"].tolist() == [1.0] * 3
     assert update.sha256 == sha256(update.buffer)
     assert (update.start.num_examples, dict(update.start.metrics)) == (7, {"loss": 0.5})
+    assert 0 <= update.start.training_s < 60
     assert update.round_id == "this-round"
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from coordinator.events import (
     CheckedIn,
     CheckpointWritten,
+    ClaimsReleased,
     ClientsLeft,
     ClientsReturned,
     CommitFinished,
@@ -88,6 +89,7 @@ facts: dict[type[Event], st.SearchStrategy[Event]] = {
     CheckedIn: st.builds(CheckedIn, owners, several),
     ClientsLeft: st.builds(ClientsLeft, owners, several),
     ClientsReturned: st.builds(ClientsReturned, owners, round_ids, several),
+    ClaimsReleased: st.builds(ClaimsReleased, owners, round_ids, several),
     Configured: st.builds(Configured, owners, round_ids, several),
     ReportsFolded: st.builds(
         ReportsFolded, owners, round_ids, st.lists(reports, max_size=2).map(tuple)
@@ -148,6 +150,7 @@ DUTIES: dict[str, Options] = {
 MISHAPS: dict[str, Options] = {
     "leave": lambda r: [ClientsLeft(owner, (c,)) for owner, c in claimed(r, Standing.PENDING)],
     "return": lambda r: [ClientsReturned(owner, ROUND_ID, (c,)) for owner, c in claimed(r)],
+    "release": lambda r: [ClaimsReleased(owner, ROUND_ID, (c,)) for owner, c in claimed(r)],
     "come back": lambda r: [CheckedIn(owner, (c,)) for owner, c in claimed(r)],
     "move": lambda r: [CheckedIn(o, (c,)) for _, c in claimed(r) for o in (NORTH, SOUTH, EAST)],
     "fold again": lambda r: [folded(owner, c) for owner, c in claimed(r)],

@@ -102,9 +102,9 @@ async def test_newer_stream_of_the_same_process_supersedes_nobody() -> None:
     older, newer = a_link(), a_link()
 
     links.attach(older)
-    superseded = links.attach(newer)
+    replaced = links.attach(newer)
 
-    assert superseded is None
+    assert replaced == NORTH
     assert await told(older) == []
     assert not links.is_superseded(NORTH)
 

@@ -479,7 +479,10 @@ def test_grace_ends_with_enough_reports_commits_what_arrived() -> None:
 
 
 def test_grace_ends_with_too_few_reports_round_is_abandoned() -> None:
-    """No checkpoint is asked for with fewer than ``min_reports`` reports in kept partials."""
+    """No checkpoint is asked for with fewer than ``min_reports`` reports in kept partials.
+
+    Elsewhere: a time-out of a deployment was counted as its success.
+    """
     round_ = a_round_in(Phase.REPORTING, Closing.SEALING, min_reports=2)
 
     round_, _ = play(round_, partial(NORTH, "ann"))
@@ -768,7 +771,11 @@ def test_round_completed_time_passes_without_effect() -> None:
 
 
 def test_left_alone_a_round_without_answers_ends_within_its_three_times() -> None:
-    """Each round always ends, also when nobody says another word."""
+    """Each round always ends, also when nobody says another word.
+
+    Elsewhere: a prototype of this design had no time-out anywhere, so that one silent peer held
+    a round for ever.
+    """
     round_ = a_round_in(Phase.CONFIGURATION)
     ticks = [WINDOW_S, WINDOW_S + GRACE_S]
 

@@ -13,10 +13,12 @@ from coordinator.effects import (
     Decline,
     Effect,
     Release,
+    SettlePartial,
     WriteCheckpoint,
 )
 from coordinator.events import (
     CheckedIn,
+    ClaimsReleased,
     ClientsLeft,
     ClientsReturned,
     CommitFinished,
@@ -480,6 +482,65 @@ def test_client_in_a_kept_partial_checks_in_elsewhere_it_is_not_admitted_again()
     assert standings(round_)["ann"] is Standing.REPORTED
 
 
+def test_claim_is_released_the_client_reports_through_another_selector() -> None:
+    """A live owner may give a claim up; from then on it may not fold that client."""
+    round_ = a_round_in(Phase.REPORTING)
+
+    round_, _ = play(round_, ClaimsReleased(NORTH, ROUND_ID, ("ann",)))
+    round_, late = play(round_, folded(NORTH, "ann"))
+    round_, effects = play(round_, CheckedIn(SOUTH, ("ann",)))
+
+    assert late == []
+    assert effects == [
+        Admit(SOUTH, ("ann",)),
+        Configure(SOUTH, ("ann",), START_S + WINDOW_S),
+    ]
+    assert round_.claims["ann"].owner == SOUTH
+    assert not round_.claims["ann"].released
+
+
+def test_claim_is_released_and_taken_up_at_the_same_selector_it_is_its_own_again() -> None:
+    """Where there is no other selector, the client tries again at the one that refused it."""
+    round_ = a_round_in(Phase.REPORTING)
+
+    round_, _ = play(round_, ClaimsReleased(NORTH, ROUND_ID, ("ann",)))
+    round_, effects = play(round_, CheckedIn(NORTH, ("ann",)))
+    round_, _ = play(round_, folded(NORTH, "ann"))
+
+    assert those(Configure, effects) == [Configure(NORTH, ("ann",), START_S + WINDOW_S)]
+    assert standings(round_)["ann"] is Standing.FOLDED
+
+
+def test_claim_is_released_and_nobody_takes_it_up_its_client_is_lost() -> None:
+    """It is waited for as for any client that is away."""
+    round_ = a_round_in(Phase.REPORTING)
+
+    round_, _ = play(round_, ClaimsReleased(NORTH, ROUND_ID, ("ann",)))
+    assert standings(round_)["ann"] is Standing.AWAY
+    round_, _ = play(round_, Ticked(), after_s=RETURN_S)
+
+    assert standings(round_)["ann"] is Standing.LOST
+
+
+def test_folded_report_cannot_be_released() -> None:
+    """What is in a sum stays the owner's until that sum is kept or void."""
+    round_, _ = play(a_round_in(Phase.REPORTING), folded(NORTH, "ann"))
+
+    after, _ = play(round_, ClaimsReleased(NORTH, ROUND_ID, ("ann",)))
+
+    assert after == round_
+
+
+def test_partial_lists_a_client_whose_claim_was_released_it_is_discarded() -> None:
+    """Its owner gave the client up for good."""
+    round_ = a_round_in(Phase.REPORTING)
+
+    round_, _ = play(round_, ClaimsReleased(NORTH, ROUND_ID, ("ann",)))
+    round_, effects = play(round_, partial(NORTH, "ann"))
+
+    assert effects == [SettlePartial(NORTH, ROUND_ID, kept=False, reason="foreign-partial")]
+
+
 def test_client_of_a_void_selector_checks_in_where_nobody_may_serve_it_is_declined() -> None:
     """A claim moves only to a selector that may fold: not to the void one, nor its successor."""
     round_ = a_round_in(Phase.REPORTING)
@@ -625,7 +686,10 @@ def test_reporting_is_closed_pending_client_checks_in_again_and_is_declined() ->
 
 
 def test_client_leaves_it_is_away_until_it_counts_as_lost() -> None:
-    """Away becomes lost ``return_s`` later, and not before."""
+    """Away becomes lost ``return_s`` later, and not before.
+
+    Elsewhere: NVFlare never removes a device that vanished.
+    """
     round_ = a_round_in(Phase.REPORTING)
 
     round_, _ = play(round_, ClientsLeft(NORTH, ("ann",)), after_s=2.0)
@@ -700,7 +764,10 @@ def test_client_that_is_not_away_is_said_to_have_returned_it_stands_where_it_sto
 
 
 def test_stream_of_a_folded_client_ends_it_stays_folded() -> None:
-    """The end of a stream after the duty is done means nothing."""
+    """The end of a stream after the duty is done means nothing.
+
+    Elsewhere: Flower throws a reply away if its node is offline when the server looks next.
+    """
     round_, _ = play(a_round_in(Phase.REPORTING), folded(NORTH, "ann"))
 
     assert play(round_, ClientsLeft(NORTH, ("ann",))) == (round_, [])

@@ -215,8 +215,8 @@ def took_up(owner: Owner, client_id: str, before: Round, effects: tuple[Effect, 
         order.owner == owner and client_id in order.client_ids
         for order in those(Configure, effects)
     )
-    held = claim is not None and claim.standing is Standing.HELD
-    return ordered and claim is not None and claim.owner == owner and not held
+    free = claim is not None and (claim.standing is Standing.HELD or claim.released)
+    return ordered and claim is not None and claim.owner == owner and not free
 
 
 def check_admissions(before: Round, after: Round, effects: tuple[Effect, ...]) -> None:
@@ -245,7 +245,7 @@ def check_claims(before: Round, after: Round) -> None:
             told = dataclasses.replace(now, configured=claim.configured, shape=claim.shape)
             assert told == claim
         if now.owner != claim.owner:
-            assert not after.duties[claim.owner].owing
+            assert claim.released or not after.duties[claim.owner].owing
     for client_id, claim in after.claims.items():
         assert (claim.standing is Standing.HELD) == (after.phase is Phase.SELECTION)
         assert claim.standing is Standing.HELD or claim.owner in after.duties

@@ -68,7 +68,11 @@ def test_partial_is_kept_its_clients_have_reported() -> None:
 
 
 def test_partial_is_repeated_it_gets_its_first_answer() -> None:
-    """A retry whose answer was lost is told the same; nothing is kept twice."""
+    """A retry whose answer was lost is told the same; nothing is kept twice.
+
+    Elsewhere: a middle tier of NVFlare sends its sum without a sequence number, and a retry
+    counts twice.
+    """
     round_, _ = play(a_round_in(Phase.REPORTING, Closing.SEALING), partial(NORTH, "ann"))
 
     after, effects = play(round_, partial(NORTH, "ann"))
@@ -270,7 +274,10 @@ def test_selector_is_said_to_have_left_again_its_time_is_not_extended() -> None:
 
 
 def test_selector_does_not_come_back_it_is_void_and_its_clients_away_afresh() -> None:
-    """Void at ``return_s``; its clients have that time once more, to report elsewhere."""
+    """Void at ``return_s``; its clients have that time once more, to report elsewhere.
+
+    Elsewhere: FEDn asks a combiner that is dead again and again, without an end.
+    """
     round_ = a_round_in(Phase.REPORTING, clients=NORTHS)
 
     round_, _ = play(round_, folded(NORTH, "ann"), SelectorLeft(NORTH))

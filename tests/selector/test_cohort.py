@@ -150,7 +150,11 @@ def test_fold_that_is_begun_once_cannot_be_begun_again() -> None:
 
 
 def test_report_that_fails_screening_is_rejected_and_the_sum_unchanged() -> None:
-    """Check, then mutate; the reason is the rule that was broken."""
+    """Check, then mutate; the reason is the rule that was broken.
+
+    Elsewhere: NVFlare's middle tier adds whatever comes; a NaN of one client is one in
+    everybody's model.
+    """
     cohort = a_cohort("ann", "ben", weight_max=10)
     fold(cohort, cohort.members["ann"], 1.0)
 

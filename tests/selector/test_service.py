@@ -514,10 +514,10 @@ async def test_checkpoint_is_another_than_the_coordinator_means_clients_are_sent
         await stage.order("ann", base_digest="00" * 32, deadline_s=0.0)
         event = await ann.next_event()
 
-        left = await stage.attachment.after("clients_left")
+        released = await stage.attachment.after("claims_released")
         assert event is not None
         assert event.aborted.reason == "selector-failed"
-        assert list(left.client_ids) == ["ann"]
+        assert (released.round_id, list(released.client_ids)) == ("round-1", ["ann"])
         assert stage.server.selector.cohort is None
 
 
@@ -666,7 +666,7 @@ async def test_drain_sends_newcomers_away_and_lets_the_round_end(tmp_path: Path)
 
 
 async def test_drain_that_takes_too_long_sends_everybody_away(tmp_path: Path) -> None:
-    """The round goes on without this selector."""
+    """The round goes on without this selector; its clients may report elsewhere at once."""
     async with a_stage(tmp_path) as stage:
         [ann] = await stage.configured("ann")
 
@@ -675,7 +675,33 @@ async def test_drain_that_takes_too_long_sends_everybody_away(tmp_path: Path) ->
 
         assert event is not None
         assert event.aborted.reason == "draining"
+        assert event.aborted.retry_window.delay_min_s == 1.5
         await stage.attachment.after("detach")
+
+
+async def test_drain_tells_clients_where_else_to_go(tmp_path: Path) -> None:
+    """Held ones, newcomers and those of the round: also of a selector that came after them."""
+    async with a_stage(tmp_path) as stage:
+        [ann] = await stage.configured("ann")
+        [ben] = await stage.held("ben")
+        await stage.attachment.send(selector_list={"addresses": ["south.example:1"]})
+        await eventually(lambda: stage.server.selector._served.fallbacks)
+
+        draining = asyncio.create_task(stage.server.drain(0.0))
+        events = [
+            await ann.next_event(),
+            await ben.next_event(),
+            await (await stage.client("cleo")).check_in(),
+        ]
+        await within(draining)
+
+        told = [
+            event.aborted if event.HasField("aborted") else event.declined
+            for event in events
+            if event is not None
+        ]
+        assert [word.reason for word in told] == ["draining"] * 3
+        assert [list(word.fallbacks) for word in told] == [["south.example:1"]] * 3
 
 
 async def test_readiness_tells_the_truth(tmp_path: Path) -> None:
@@ -704,7 +730,7 @@ async def test_client_is_held_it_hears_of_the_other_selectors(tmp_path: Path) ->
         own = stage.server.selector.address
         addresses = [own, "south.example:50051", "west.example:50051"]
         await stage.attachment.send(selector_list={"addresses": addresses})
-        await eventually(lambda: len(stage.server.selector._fallbacks) == 2)
+        await eventually(lambda: len(stage.server.selector._served.fallbacks) == 2)
 
         ann = await stage.client("ann")
         first = await ann.check_in()

@@ -318,7 +318,11 @@ FLAWED_STREAMS: dict[str, tuple[list[pb.ReportFrame], str]] = {
 async def test_bytes_that_fail_verification_leave_the_claim_unspent(
     tmp_path: Path, kind: str
 ) -> None:
-    """The stream is refused with its reason, nothing is folded, and a good one is accepted."""
+    """The stream is refused with its reason, nothing is folded, and a good one is accepted.
+
+    Elsewhere: a prototype numbered updates when their upload began, so that one that failed
+    left a hole on which the averaging broke.
+    """
     frames, reason = FLAWED_STREAMS[kind]
     async with a_stage(tmp_path) as stage:
         [ann] = await stage.configured("ann")
@@ -662,7 +666,11 @@ async def test_permission_that_is_not_used_is_taken_back(tmp_path: Path) -> None
 
 
 async def test_report_that_stalls_is_ended_and_its_place_given_on(tmp_path: Path) -> None:
-    """``report_stall_s`` without a byte."""
+    """``report_stall_s`` without a byte.
+
+    Elsewhere: a client that dies in the middle of its upload can block a round of Flower for 83
+    minutes.
+    """
     async with a_stage(
         tmp_path, weights=LARGE, reports_in_flight_max=1, report_stall_s=0.2
     ) as stage:

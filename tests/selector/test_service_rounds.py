@@ -45,7 +45,7 @@ class Tree:
         """Start a session; return it, and where its outcomes will be."""
         outcomes: list[RoundOutcome] = []
         times = {"retry_delay_min_s": 0.0, "retry_delay_max_s": 0.1, "return_s": 20.0}
-        session = await self.coordinator.driver.start_session(
+        session = await self.coordinator.driver.sessions.start(
             RoundPlan(**(times | plan)), rounds, outcomes.append
         )
         return session, outcomes
@@ -154,6 +154,28 @@ async def test_rejected_and_withdrawn_clients_take_part_in_the_next_round(tmp_pa
         assert [outcome.counts.reported for outcome in outcomes] == [1, 3]
         assert (outcomes[0].counts.rejected, outcomes[0].counts.withdrawn) == (1, 1)
         assert tree.checkpoint() == [2.0] * 6
+
+
+async def test_selector_joins_while_a_round_runs_its_clients_take_part_in_the_next(
+    tmp_path: Path,
+) -> None:
+    """Selectors come at any time, and serve from the next admission on."""
+    async with a_tree(tmp_path) as tree:
+        session, outcomes = await tree.start(2, goal_count=1)
+        ann = await tree.held("ann")
+        await ann.configured()
+
+        newcomer = a_selector(tmp_path, tree.coordinator.port, "selector-2")
+        tree.selectors.append(await tree.clients.enter_async_context(newcomer))
+        await within(tree.selectors[1].uplink.attached.wait())
+        await ann.report(ones(1.0))
+        ben = await _configured_again(tree, "ben", 1)
+        await ben.report(ones(3.0))
+        await tree.over(session)
+
+        assert [outcome.committed for outcome in outcomes] == [True, True]
+        assert outcomes[1].clients["ben"].owner.selector_id == "selector-2"
+        assert tree.checkpoint() == [3.0] * 6
 
 
 async def test_client_moves_to_another_selector_it_has_one_claim_and_one_report(
