@@ -9,12 +9,15 @@ from pathlib import Path
 from coordinator.committer import Committer
 from coordinator.driver import Driver
 from coordinator.inspector import Inspector
-from coordinator.memory import Memory
+from coordinator.metrics import CoordinatorMetrics
 from coordinator.service import ControlService, CoordinationService, PlanOf
 from coordinator.settings import CoordinatorSettings
+from coordinator.takeover import take_up
 from coordinator.tenure import Tenure
+from coordinator.webhook import Push
 from federation.plan import RoundPlan
 from federation.runtime.clock import Clock
+from federation.runtime.metrics import Exposition
 from federation.runtime.process import say_listening, stop_on_signals
 from federation.runtime.rpc import add_health, bind, create_server, set_serving
 from federation.runtime.store import SharedDirectory
@@ -28,6 +31,7 @@ log = get_logger()
 SERVICES = ("federation.v1.Coordination", "federation.v1.Control")
 
 _DEFAULTS = CoordinatorSettings()
+_NOBODY = Push()
 
 
 @dataclass(frozen=True)
@@ -49,29 +53,49 @@ class Coordinator:
         limits: Its bounds.
         plan_of: Makes the plan of a session that an operator starts; by default of the default
             settings.
+        push: Which webservers are told what happens.
+
+    Attributes:
+        announcer: Tells them; None where there are none.
+        metrics: What was counted.
+        exposition: Where Prometheus looks, once ``expose`` was called.
 
     Raises:
         SettingsError: The directory cannot be used.
+        StoreError: The disk refused.
     """
 
-    def __init__(self, shared_data: Path, limits: Limits, plan_of: PlanOf = _DEFAULTS.plan) -> None:
+    def __init__(
+        self,
+        shared_data: Path,
+        limits: Limits,
+        plan_of: PlanOf = _DEFAULTS.plan,
+        push: Push = _NOBODY,
+    ) -> None:
         directory = SharedDirectory(shared_data)
         directory.check()
         self._tenure = Tenure(directory.coordinator)
         try:
             last_round_number = directory.recover()
             directory.ensure_checkpoint()
-            self._memory = Memory(directory.coordinator, last_round_number or 0)
+            self._memory, self.announcer = take_up(
+                directory.coordinator, last_round_number or 0, push, self._tenure.epoch
+            )
         except BaseException:
             self._tenure.release()
             raise
         self._committer = Committer(directory, limits.history_keep, self._tenure.check)
+        self.metrics = CoordinatorMetrics()
+        self.exposition = Exposition(self.metrics.registry)
+        self._memory.on_sync = self.metrics.journal_sync_seconds.observe
+        audience = (self.metrics,) if self.announcer is None else (self.metrics, self.announcer)
         self.driver = Driver(
             self._committer,
             self._memory,
             Clock(at_least_s=self._memory.at_s),
             held_max=limits.held_max,
             retry_window=plan_of().retry_window,
+            audience=audience,
         )
         self._inspector = Inspector(directory, self.driver)
         self._limits = limits
@@ -111,17 +135,29 @@ class Coordinator:
             return_s=self._limits.return_s,
         )
         shared_data = str(self._shared_data.resolve())
-        control = ControlService(self.driver, self._plan_of, shared_data, VERSION)
+        control = ControlService(
+            self.driver, self._plan_of, shared_data, VERSION, self._tenure.mark
+        )
         coordination_pb2_grpc.add_CoordinationServicer_to_server(coordination, self._server)
         control_pb2_grpc.add_ControlServicer_to_server(control, self._server)
         health = await add_health(self._server, SERVICES)
         self.port = bind(self._server, host, port)
         await self._server.start()
         await set_serving(health, SERVICES, serving=True)
+        if self.announcer is not None:
+            self.announcer.start(self.driver)
+
+    def expose(self, host: str, port: int) -> None:
+        """Let Prometheus look; raises ``SettingsError`` if the port is in use."""
+        self.metrics.watch(self.driver, self.announcer)
+        self.exposition.start(host, port)
 
     async def stop(self, grace_s: float = 0.5) -> None:
         """End every stream and give the threads back."""
         await self._server.stop(grace_s)
+        if self.announcer is not None:
+            await self.announcer.stop()
+        await self.exposition.stop()
         self._inspector.shut_down()
         self._committer.shut_down()
         self._memory.shut_down()
@@ -143,16 +179,24 @@ async def _serve(settings: CoordinatorSettings) -> int:
         keepalive_s=settings.keepalive_s,
         keepalive_timeout_s=settings.keepalive_timeout_s,
     )
-    coordinator = Coordinator(settings.shared_data, limits, settings.plan)
+    coordinator = Coordinator(settings.shared_data, limits, settings.plan, settings.push())
     await coordinator.start(settings.host, settings.port)
-    say_listening("coordinator", "coordinator", settings.host, coordinator.port)
+    if settings.metrics_port is not None:
+        coordinator.expose(settings.host, settings.metrics_port)
+    say_listening(
+        "coordinator",
+        "coordinator",
+        settings.host,
+        coordinator.port,
+        metrics_port=coordinator.exposition.port,
+    )
 
     async def serve_until_told() -> None:
         await coordinator.driver.ready.wait()
         if settings.rounds is not None and not coordinator.remembers(plan, settings.rounds):
-            await coordinator.driver.start_session(plan, settings.rounds)
+            await coordinator.driver.sessions.start(plan, settings.rounds)
         await stop.wait()
-        await coordinator.driver.drain(settings.drain_s)
+        await coordinator.driver.sessions.drain(settings.drain_s)
 
     try:
         await until_first(coordinator.driver.run(), serve_until_told())

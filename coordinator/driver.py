@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from typing import Any, Protocol
 
-from coordinator.commands import command_of, session_news
+from coordinator.commands import command_of
 from coordinator.committer import Committer
 from coordinator.durability import Durability
 from coordinator.effects import (
@@ -31,7 +31,6 @@ from coordinator.events import (
     CommitFinished,
     SelectorDetached,
     SelectorLeft,
-    Stopped,
     Ticked,
 )
 from coordinator.ledger import (
@@ -40,23 +39,23 @@ from coordinator.ledger import (
     Ledger,
     Restarted,
     RoundBegan,
-    Session,
     SessionEnded,
     SessionStarted,
-    SessionStopping,
+    standing_of,
     take,
 )
 from coordinator.links import Links
 from coordinator.lobby import Lobby
 from coordinator.memory import Memory
 from coordinator.merging import Kept
+from coordinator.picture import Picture, Stage, numbered, selectors_of, waiting_in
 from coordinator.record import RoundOutcome, manifest_of, record_of
-from coordinator.round import Closing, Round
+from coordinator.round import Round
+from coordinator.sessions import Sessions
 from coordinator.stages import SessionHandle, StageRecord, stage_of
 from coordinator.tenure import SUPERSEDED
-from federation.errors import PeerError, StoreError
-from federation.phases import Phase
-from federation.plan import RetryWindow, RoundPlan
+from federation.errors import StoreError
+from federation.plan import RetryWindow
 from federation.runtime.clock import Clock
 from federation.runtime.telemetry import get_logger
 from federation.v1 import coordination_pb2 as pb
@@ -79,15 +78,15 @@ A machine that was suspended finds its deadlines due within so long. And the jou
 should the wall clock be set back, a restart loses no more of it.
 """
 
-STOP_WAIT_S = 5.0
-"""Who stops a session waits so long for its end, which a commit that has begun delays."""
 
-COMMIT_WAIT_S = 10.0
-"""A commit that has begun when the coordinator drains is left to its next start after so long."""
+class Audience(Protocol):
+    """Who is told of stages and sessions, at once and without waiting."""
 
+    def stage_began(self, stage: Stage) -> None:
+        """A stage began; it is durable."""
 
-class SessionRefused(PeerError):
-    """An operator asked for what the session that runs, or its absence, does not allow."""
+    def session_changed(self, picture: Picture) -> None:
+        """A session began, stops, or is over; it is durable."""
 
 
 class _MayGoOn:
@@ -103,10 +102,12 @@ class Driver:
         clock: Time, not before ``memory.at_s``.
         held_max: Most clients that are held while no round admits.
         retry_window: When clients come back that are sent away before the first session.
+        audience: Who is told what happens.
 
     Attributes:
         ready: Set once events are taken.
         ledger: The session and its round.
+        sessions: Starts and stops them.
         base_digest: Hex SHA-256 of the current checkpoint's wire form.
     """
 
@@ -118,12 +119,13 @@ class Driver:
         *,
         held_max: int,
         retry_window: RetryWindow,
+        audience: Sequence[Audience] = (),
     ) -> None:
         self.clock = clock
         self.links = Links()
         self.lobby = Lobby(held_max)
         self.ledger: Ledger = memory.ledger
-        self.session: SessionHandle | None = None
+        self.sessions = Sessions(lambda: self.ledger, self.post, self._tell_changed)
         self.base_digest = ""
         self.stages: deque[StageRecord] = deque(maxlen=KEPT_MAX)
         self.rounds: deque[RoundOutcome] = deque(maxlen=KEPT_MAX)
@@ -132,19 +134,15 @@ class Driver:
         self.ready = asyncio.Event()
         self._committer = committer
         self._retry_window = retry_window
+        self._audience = audience
         self._events: asyncio.Queue[Happening | _MayGoOn] = asyncio.Queue(EVENTS_MAX)
         self._held_back: Happening | _MayGoOn | None = None
         self._tasks: asyncio.TaskGroup
         self._changed = asyncio.Event()
         self._going_on = False
         self._settled = 0
-        self._draining = False
-        self._suspended = asyncio.Event()
-        if self.ledger.session is not None:
-            self.session = SessionHandle(self.ledger.session)
-            self.session.follow(self.ledger.session)
-            if self.ledger.session.over:
-                self.lobby.ended_session_id = self.ledger.session.session_id
+        if self.ledger.session is not None and self.ledger.session.over:
+            self.lobby.ended_session_id = self.ledger.session.session_id
 
     # -- For the services -----------------------------------------------------------------------
 
@@ -152,6 +150,11 @@ class Driver:
     def storage_failure(self) -> str:
         """Why nothing can be made durable at the moment; empty while it can."""
         return self._durability.failure
+
+    @property
+    def session(self) -> SessionHandle | None:
+        """The session that runs, or ran last."""
+        return self.sessions.newest
 
     @property
     def round(self) -> Round | None:
@@ -166,16 +169,29 @@ class Driver:
         """Run a coroutine as a task of the driver, so that its failure is seen."""
         self._tasks.create_task(coroutine)
 
+    @property
+    def waiting_events(self) -> int:
+        """Events that are queued."""
+        return self._events.qsize()
+
     def knows(self, round_id: str) -> bool:
         """Say whether this is the newest round, running or completed."""
         return self.round is not None and self.round.round_id == round_id
 
-    def session_news(self) -> pb.CoordinatorCommand:
-        """Tell a selector which session runs, or how the newest one ended."""
-        session = self.ledger.session
-        if session is None:
-            return session_news("", "")
-        return session_news(session.session_id, session.final_digest)
+    def picture(self) -> Picture:
+        """Return what there is to see now."""
+        waiting = waiting_in(self.round, self.lobby.waiting)
+        addresses = {link.owner.selector_id: link.address for link in self.links.attached()}
+        return Picture(
+            at_s=self.clock.now_s(),
+            sequence=self.ledger.sequence,
+            session=self.ledger.session,
+            stopping=self.session is not None and self.session.stopping,
+            round=self.round,
+            selectors=selectors_of(self.round, waiting, addresses),
+            waiting_clients=len(waiting),
+            storage_failure=self.storage_failure,
+        )
 
     async def changes(self, pause_s: float) -> AsyncIterator[None]:
         """Yield now, and then after each change, at most once per ``pause_s``."""
@@ -184,85 +200,6 @@ class Driver:
             yield
             await changed.wait()
             await asyncio.sleep(pause_s)
-
-    async def start_session(
-        self,
-        plan: RoundPlan,
-        rounds: int,
-        on_outcome: Callable[[RoundOutcome], None] = lambda _: None,
-    ) -> SessionHandle:
-        """Start a run of rounds.
-
-        Raises:
-            SessionRefused: One is running already.
-        """
-        if self.session is not None and not self.session.over.is_set():
-            raise SessionRefused(
-                f"a session is running, with {self.session.completed} of {self.session.rounds} "
-                "rounds completed; stop it or wait for its end",
-                reason="session-running",
-            )
-        session = Session(secrets.token_hex(8), plan, rounds)
-        self.session = SessionHandle(session, on_outcome)
-        log.info(
-            "session started",
-            session_id=session.session_id,
-            rounds=rounds,
-            goal_count=plan.goal_count,
-        )
-        await self.post(SessionStarted(session.session_id, plan, rounds))
-        return self.session
-
-    async def stop_session(self, *, after_round: bool) -> SessionHandle:
-        """End the running session; returns once it is over, if that takes no more than seconds.
-
-        Args:
-            after_round: Let the running round complete, and return at once. Without it the round
-                is abandoned, unless its commit has begun. May be asked for in this order.
-
-        Raises:
-            SessionRefused: None is running.
-        """
-        session = self.session
-        if session is None or session.over.is_set():
-            raise SessionRefused("no session is running", reason="no-session")
-        session.stop_asked = True
-        self._tell_changed()
-        log.info("session stopping", session_id=session.session_id, after_round=after_round)
-        await self.post(SessionStopping())
-        if not after_round:
-            await self.post(Stopped("session-stopped"))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STOP_WAIT_S):
-                    await session.over.wait()
-        return session
-
-    async def drain(self, drain_s: float) -> None:
-        """Let the running round end within ``drain_s``, and start no other.
-
-        Nothing is over: the next coordinator on this directory goes on with the session, and with
-        the round if that has not ended.
-        """
-        if self.session is None or self.session.over.is_set():
-            return
-        self._draining = self.session.stop_asked = True
-        self._tell_changed()
-        running = self.ledger.running
-        if running is not None and running.phase is Phase.SELECTION:
-            await self.post(Stopped(DRAINING))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(drain_s):
-                await self._suspended.wait()
-        if self._is_committing():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(COMMIT_WAIT_S):
-                    await self._suspended.wait()
-        if self.ledger.running is not None:
-            log.info("round is left to the next start", round_number=self.ledger.running.number)
-
-    def _is_committing(self) -> bool:
-        running = self.ledger.running
-        return running is not None and running.closing in (Closing.WRITING, Closing.PUBLISHING)
 
     # -- The loop -------------------------------------------------------------------------------
 
@@ -367,20 +304,29 @@ class Driver:
         if before.running is None:
             self._between_rounds(happening)
         self.ledger, effects = take(before, happening, now_s)
-        sequence = before.sequence
+        for sequence, announced in numbered(before.sequence, effects):
+            self._announce(announced, sequence)
         for effect in effects:
-            if isinstance(effect, Announce):
-                sequence += 1
-                self._announce(effect, sequence)
-            else:
+            if not isinstance(effect, Announce):
                 self._carry_out(effect)
         if before.running is not None and self.ledger.running is None:
             self._round_completed()
-        if self.session is not None:
-            self.session.follow(self.ledger.session)
+        self.sessions.follow()
         if isinstance(happening, SessionStarted | SessionEnded):
             for link in self.links.attached():
-                link.send(self.session_news())
+                link.send(self.sessions.news())
+        self._tell_audience(before, effects)
+
+    def _tell_audience(self, before: Ledger, effects: Sequence[Effect]) -> None:
+        changed = standing_of(before.session) != standing_of(self.ledger.session)
+        if self._audience and (changed or before.sequence != self.ledger.sequence):
+            picture = self.picture()
+            for sequence, announced in numbered(before.sequence, effects):
+                for listener in self._audience:
+                    listener.stage_began(Stage(sequence, announced, picture))
+            if changed:
+                for listener in self._audience:
+                    listener.session_changed(picture)
 
     def _between_rounds(self, happening: Happening) -> None:
         match happening:
@@ -398,7 +344,7 @@ class Driver:
             case SessionEnded():
                 if self.ledger.wants_end:
                     self._send_all_away("session-over")
-                    self._suspended.set()
+                    self.sessions.suspended.set()
 
     def _round_completed(self) -> None:
         round_ = self.ledger.round
@@ -416,8 +362,8 @@ class Driver:
             reported=record.counts.reported,
             seconds=round(record.seconds, 3),
         )
+        self.sessions.follow()
         if self.session is not None:
-            self.session.follow(self.ledger.session)
             self.session.on_outcome(record)
 
     def _send_all_away(self, reason: str) -> None:
@@ -450,10 +396,10 @@ class Driver:
             return [SessionEnded(self.base_digest)]
         if not self.ledger.wants_round:
             return []
-        if self._draining:
+        if self.sessions.draining:
             self._going_on = True  # for good
             self._send_all_away(DRAINING)
-            self._suspended.set()
+            self.sessions.suspended.set()
             return []
         waiting = tuple(self.lobby.waiting.items())
         return [RoundBegan(secrets.token_hex(16), self.base_digest, waiting)]
@@ -474,8 +420,8 @@ class Driver:
                 self.links.send(effect.owner, self._command(effect))
 
     def _command(self, effect: Effect) -> pb.CoordinatorCommand:
-        session_id = self.session.session_id if self.session else ""
-        return command_of(effect, self.round, session_id, now_s=self.clock.now_s())
+        now_s = self.clock.now_s()
+        return command_of(effect, self.round, self.sessions.session_id, now_s=now_s)
 
     def _announce(self, effect: Announce, sequence: int) -> None:
         assert self.round is not None

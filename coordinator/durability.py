@@ -46,37 +46,37 @@ class Durability:
         If the disk refuses while a round runs, that round's end is durable instead, and is returned
         to be taken first; the happenings are then to be kept again.
         """
-        for attempt in itertools.count():
-            if attempt > 1:
-                await asyncio.sleep(STORAGE_RETRY_S)
-            now_s = self._clock.now_s()
-            lasting = [happening for happening in happenings if _must_last(ledger, happening)]
-            if not lasting:
-                return None, now_s
-            is_outcome = any(isinstance(happening, CommitFinished) for happening in lasting)
-            try:
-                await self._memory.append(lasting, now_s, is_outcome=is_outcome)
-            except StoreError as error:
-                log.error("journal not written", reason=error.reason, detail=error.detail)
-                self._failed(error)
-                if _may_stop(ledger):
-                    stopped = Stopped(error.reason)
-                    return stopped, await self._keep_outcome(ledger, stopped)
-                await self._try_to_renew(ledger)
-            else:
-                self.failure = ""
-                return None, now_s
-        raise AssertionError("the count does not end")
+        now_s = self._clock.now_s()
+        lasting = [happening for happening in happenings if _must_last(ledger, happening)]
+        if not lasting:
+            return None, now_s
+        is_outcome = any(isinstance(happening, CommitFinished) for happening in lasting)
+        try:
+            await self._memory.append(lasting, now_s, is_outcome=is_outcome)
+        except StoreError as error:
+            log.error("journal not written", reason=error.reason, detail=error.detail)
+            self._failed(error)
+            if _may_stop(ledger):
+                # Space was taken for it, or a new generation has some.
+                stopped = Stopped(error.reason)
+                return stopped, await self._until_written(ledger, [stopped], is_outcome=True)
+            await self._try_to_renew(ledger)
+            now_s = await self._until_written(ledger, lasting, is_outcome=is_outcome)
+        self.failure = ""
+        return None, now_s
 
-    async def _keep_outcome(self, ledger: Ledger, stopped: Stopped) -> float:
-        """Write the end of the round; space was taken for it, or a new generation has some."""
+    async def _until_written(
+        self, ledger: Ledger, happenings: Sequence[Happening], *, is_outcome: bool
+    ) -> float:
+        """Write these, in a new generation where one has failed; return the time that they have."""
         for attempt in itertools.count():
             if attempt > 1:
                 await asyncio.sleep(STORAGE_RETRY_S)
             now_s = self._clock.now_s()
             try:
-                await self._memory.append([stopped], now_s, is_outcome=True)
-            except StoreError:
+                await self._memory.append(happenings, now_s, is_outcome=is_outcome)
+            except StoreError as error:
+                self._failed(error)
                 await self._try_to_renew(ledger)
             else:
                 return now_s

@@ -6,6 +6,8 @@ since a failed fsync must not be tried again on the same file: the kernel may ha
 could not write. Source: Rebello et al. 2020, "Can Applications Recover from fsync Failures?",
 USENIX ATC.
 
+Older generations are deleted, unless they hold stages that webservers are still to be told of.
+
 Space is taken ahead of the writing, so that an outcome can be written when the disk is full. All
 calls block.
 """
@@ -17,6 +19,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from coordinator.journal_lines import (
     DamagedLine,
@@ -28,6 +31,7 @@ from coordinator.journal_lines import (
     snapshot_of,
 )
 from coordinator.ledger import Happening, Ledger, take
+from coordinator.picture import Stage, numbered, remembered
 from federation.runtime.disk import (
     TEMPORARY_PREFIX,
     make_directory,
@@ -49,6 +53,9 @@ AHEAD_BYTES = 1 << 20
 RESERVE_BYTES = 64 << 10
 """Space that only an outcome may use."""
 
+OLDER_MAX = 16
+"""Older generations that are kept for the stages in them."""
+
 _NAME = re.compile(r"([0-9]{8,18})\.jsonl")
 
 
@@ -59,14 +66,23 @@ class Recovered:
     Attributes:
         ledger: The ledger after everything that happened; an empty one where there is no journal.
         at_s: Time has certainly reached this, Unix seconds.
+        untold: The stages after the last one that the outbox took, in order.
         set_aside: Where a journal that cannot be read was moved; None if there was none.
         damage: What is wrong with it.
     """
 
     ledger: Ledger
     at_s: float
+    untold: tuple[Stage, ...] = ()
     set_aside: Path | None = None
     damage: str = ""
+
+
+class JournalSize(NamedTuple):
+    """How long a generation is: its bytes, and the entries after its snapshot."""
+
+    written: int
+    entries: int
 
 
 class Journal:
@@ -90,10 +106,19 @@ class Journal:
         """A new generation is due."""
         return self._written > GENERATION_BYTES_MAX or self._index >= GENERATION_LINES_MAX
 
-    def recover(self) -> Recovered:
+    @property
+    def size(self) -> JournalSize:
+        """How long the newest generation is."""
+        return JournalSize(self._written, self._index)
+
+    def recover(self, told: int | None = None) -> Recovered:
         """Read the newest generation, and replay it.
 
         A generation that cannot be read is set aside under another name.
+
+        Args:
+            told: The number of the last stage that needs not be told any more; None: nobody is
+                to be told of any.
 
         Raises:
             StoreError: The disk refused.
@@ -102,24 +127,31 @@ class Journal:
             make_directory(self._folder)
             for unfinished in self._folder.glob(f"{TEMPORARY_PREFIX}*"):
                 unfinished.unlink()
-            found = sorted(map(_NAME.fullmatch, os.listdir(self._folder)), key=_generation_of)
-            generations = [match for match in found if match]
-            if not generations:
+            paths = self._generations()
+            if not paths:
                 return Recovered(Ledger(), 0.0)
-            self._generation = _generation_of(generations[-1])
-            path = self._folder / generations[-1][0]
+            path = paths[-1]
+            self._generation = _generation_of(path)
             content = path.read_bytes()
+            older = [path.read_bytes() for path in paths[:-1]] if told is not None else []
         try:
-            return _replayed(content)
+            newest = _replayed(content, told)
         except DamagedLine as error:
             aside = path.with_name(f"{path.name}.damaged")
             with store_errors(path, "set aside"):
                 os.replace(path, aside)
                 sync_directory(self._folder)
-            return Recovered(Ledger(), 0.0, aside, str(error))
+            return Recovered(Ledger(), 0.0, set_aside=aside, damage=str(error))
+        untold = (*_stages_before(newest, older, told), *newest.stages)
+        return Recovered(newest.ledger, newest.at_s, untold)
 
-    def renew(self, ledger: Ledger, now_s: float) -> None:
-        """Begin a new generation with this ledger; older ones are deleted.
+    def renew(self, ledger: Ledger, now_s: float, *, keep_older: bool = False) -> None:
+        """Begin a new generation with this ledger.
+
+        Args:
+            ledger: What holds now.
+            now_s: Unix seconds.
+            keep_older: Leave the older generations until a further one begins.
 
         Raises:
             StoreError: The old generation is still the newest one, or neither may be written any
@@ -148,7 +180,10 @@ class Journal:
         self._descriptor, self._path = descriptor, path
         self._written, self._allocated = len(line), len(line) + AHEAD_BYTES
         self._generation, self._index = generation, 0
-        self._delete_older()
+        with store_errors(self._folder, "read"):
+            older = self._generations()[:-1]
+        for path in older[:-OLDER_MAX] if keep_older else older:
+            remove_quietly(path)
 
     def append(
         self, happenings: Sequence[Happening], now_s: float, *, is_outcome: bool = False
@@ -188,11 +223,10 @@ class Journal:
         os.fsync(self._descriptor)
         self._allocated = end
 
-    def _delete_older(self) -> None:
-        for name in os.listdir(self._folder):
-            found = _NAME.fullmatch(name)
-            if found and _generation_of(found) < self._generation:
-                remove_quietly(self._folder / name)
+    def _generations(self) -> list[Path]:
+        """Return the files of all generations, oldest first; raises ``OSError``."""
+        names = filter(_NAME.fullmatch, os.listdir(self._folder))
+        return sorted((self._folder / name for name in names), key=_generation_of)
 
     def close(self) -> None:
         """Write no more to this generation."""
@@ -201,17 +235,58 @@ class Journal:
             self._descriptor = -1
 
 
-def _generation_of(found: re.Match[str] | None) -> int:
-    return int(found[1]) if found else -1
+def _generation_of(path: Path) -> int:
+    return int(path.stem)
 
 
-def _replayed(content: bytes) -> Recovered:
-    """Read a generation and take all that happened again."""
+@dataclass(frozen=True)
+class _Generation:
+    """One file, replayed.
+
+    Attributes:
+        began: The sequence number of the last stage before it.
+        ledger: The ledger after everything that happened.
+        at_s: Time has certainly reached this, Unix seconds.
+        stages: Those that were announced in it and are to be told.
+    """
+
+    began: int
+    ledger: Ledger
+    at_s: float
+    stages: tuple[Stage, ...]
+
+
+def _replayed(content: bytes, told: int | None) -> _Generation:
+    """Read a generation and take all that happened again; raises ``DamagedLine``."""
     first, *lines = content.rstrip(b"\0").removesuffix(b"\n").split(b"\n")
     snapshot = snapshot_of(first)
     ledger, at_s = snapshot.ledger, snapshot.at_s
+    stages: list[Stage] = []
     for entry in entries_of(lines):
         at_s = max(at_s, entry.at_s)
         for happening in entry.happenings:
-            ledger, _ = take(ledger, happening, entry.at_s)
-    return Recovered(ledger, at_s)
+            before = ledger.sequence
+            ledger, effects = take(ledger, happening, entry.at_s)
+            for sequence, announced in numbered(before, effects):
+                if told is not None and sequence > told:
+                    picture = remembered(ledger, entry.at_s)
+                    stages.append(Stage(sequence, announced, picture))
+    return _Generation(snapshot.ledger.sequence, ledger, at_s, tuple(stages))
+
+
+def _stages_before(newest: _Generation, older: Sequence[bytes], told: int | None) -> list[Stage]:
+    """Return the stages of older generations that are still to be told.
+
+    Where a write failed, a generation may end with what was never taken, and the following one
+    tells otherwise: it counts from its beginning on. One that is damaged tells nothing.
+    """
+    stages: list[Stage] = []
+    until = newest.began
+    for content in reversed(older):
+        try:
+            generation = _replayed(content, told)
+        except DamagedLine:
+            break
+        stages[:0] = [stage for stage in generation.stages if stage.sequence <= until]
+        until = min(until, generation.began)
+    return stages

@@ -44,6 +44,13 @@ class Session:
     final_digest: str = ""
 
 
+def standing_of(session: Session | None) -> str:
+    """Return where a session stands, as a word that another moment can be compared with."""
+    if session is None:
+        return ""
+    return f"{session.session_id} {'over' if session.over else session.stopping}"
+
+
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """What the journal keeps; replaced, never changed.

@@ -5,7 +5,8 @@ round is expected to end. All of them at once would be a wave of check-ins that 
 window is as wide as it takes to see no more than ``CHECK_INS_PER_S``; each client draws its moment
 evenly from it. How long a round takes is learnt from its work alone, from Configure on: a Selection
 that waited for clients that were told to come back late must not send the next ones away for longer
-still.
+still. What is expected may be wrong, so nobody is sent away for longer than a Selection could bear
+that began at once.
 
 Source: Bonawitz et al. 2019, arXiv:1902.01046, section 2.3.
 """
@@ -21,6 +22,11 @@ CHECK_INS_PER_S = 100.0
 
 DELAY_MAX_S = 3600.0
 """No client is sent away for longer, whatever was observed."""
+
+SELECTION_SHARE = 0.5
+"""Of ``selection_timeout_s``: who is sent away for no longer is back before it ends, also if the
+round ended at once; else a round that is much shorter than expected leaves the next without
+clients, and that one is abandoned."""
 
 NEWEST_SHARE = 0.3
 """Weight of the newest round in what is expected of the next."""
@@ -48,7 +54,7 @@ class Pace:
 
 
 def expected_s(plan: RoundPlan, pace: Pace, configured_s: float | None, now_s: float) -> float:
-    """Return in how many seconds the round is expected to be over.
+    """Return in how many seconds the round is expected to be over, and whoever is away needed.
 
     Args:
         plan: A pipelined round has no use for it: who comes early is held for the next one.
@@ -59,7 +65,8 @@ def expected_s(plan: RoundPlan, pace: Pace, configured_s: float | None, now_s: f
     if pace.work_s is None or plan.pipelined:
         return 0.0
     began_s = configured_s if configured_s is not None else now_s
-    return min(max(0.0, began_s + pace.work_s - now_s), DELAY_MAX_S)
+    bearable_s = SELECTION_SHARE * plan.selection_timeout_s
+    return min(max(0.0, began_s + pace.work_s - now_s), bearable_s, DELAY_MAX_S)
 
 
 def retry_window(plan: RoundPlan, crowd: int, in_s: float = 0.0) -> RetryWindow:

@@ -18,7 +18,7 @@ from coordinator.facts import checked_in, event_of, facts_of
 from coordinator.inspector import Inspector
 from coordinator.ledger import NumberSeen
 from coordinator.links import Link
-from coordinator.status import rounds_of, session_status, status_of
+from coordinator.status import Myself, rounds_of, session_status, status_of
 from coordinator.tenure import Tenure
 from federation.errors import PeerError, SettingsError
 from federation.identifiers import SELECTOR_ID_RULE, checked_client_id, is_selector_id
@@ -37,7 +37,7 @@ STATUS_PAUSE_S = 0.1
 """Least time between two snapshots of a watched status."""
 
 WORD_MAX = 128
-"""Characters of a selector's incarnation."""
+"""Characters of a selector's incarnation, version and directory mark."""
 
 ADDRESS_MAX = 300
 """Characters of a selector's HOST:PORT."""
@@ -70,7 +70,7 @@ class CoordinationService(coordination_pb2_grpc.CoordinationServicer):
         if self._driver.links.is_superseded(owner):
             await context.write(pb.CoordinatorCommand(superseded=pb.Superseded()))
             return
-        link = Link(owner, hello.address)
+        link = Link(owner, hello.address, hello.version, hello.directory_mark)
         link.send(pb.CoordinatorCommand(welcome=self._welcome()))
         reader = asyncio.create_task(self._read(link, hello, request_iterator))
         try:
@@ -114,13 +114,15 @@ class CoordinationService(coordination_pb2_grpc.CoordinationServicer):
     async def _greet(self, link: Link, hello: pb.Hello) -> None:
         """Take over what the selector knows; facts first, so that only gaps are asked again."""
         owner = link.owner
-        superseded = self._driver.links.attach(link)
-        link.send(self._driver.session_news())
+        replaced = self._driver.links.attach(link)
+        link.send(self._driver.sessions.news())
         self._tell_addresses()
         log.info("selector attached", selector_id=owner.selector_id, address=link.address)
         post = self._driver.post
-        if superseded is not None:
-            await post(SelectorDetached(superseded))
+        if replaced == owner:
+            await post(SelectorLeft(owner))  # whom it held then, it may not hold now
+        elif replaced is not None:
+            await post(SelectorDetached(replaced))
         if hello.HasField("cohort"):
             for event in facts_of(owner, hello.cohort):
                 await post(event)
@@ -169,10 +171,11 @@ async def _hello(events: AsyncIterator[pb.SelectorEvent]) -> pb.Hello:
     wire.require_protocol(hello.protocol_version)
     if not is_selector_id(hello.selector_id):
         raise PeerError(SELECTOR_ID_RULE, reason="malformed-selector-id")
-    if not 1 <= len(hello.incarnation) <= WORD_MAX or len(hello.address) > ADDRESS_MAX:
+    words = (hello.incarnation, hello.version, hello.directory_mark)
+    if not hello.incarnation or max(map(len, words)) > WORD_MAX or len(hello.address) > ADDRESS_MAX:
         raise PeerError(
-            f"a selector has an incarnation of 1 to {WORD_MAX} characters and an address of at "
-            f"most {ADDRESS_MAX}",
+            f"a selector has an incarnation of 1 to {WORD_MAX} characters, a version and a mark "
+            f"of at most so many, and an address of at most {ADDRESS_MAX}",
             reason="malformed-hello",
         )
     return hello
@@ -185,24 +188,25 @@ PlanOf = Callable[..., RoundPlan]
 class ControlService(control_pb2_grpc.ControlServicer):
     """Answers operators, who may read of a ``SettingsError`` which setting of theirs is wrong."""
 
-    def __init__(self, driver: Driver, plan_of: PlanOf, shared_data: str, version: str) -> None:
+    def __init__(
+        self, driver: Driver, plan_of: PlanOf, shared_data: str, version: str, directory_mark: str
+    ) -> None:
         self._driver = driver
         self._plan_of = plan_of
-        self._shared_data = shared_data
-        self._version = version
+        self._myself = Myself(shared_data, version, directory_mark)
 
     async def GetStatus(
         self, request: control_pb2.GetStatusRequest, context: Any
     ) -> control_pb2.Status:
         """Return the status now."""
-        return status_of(self._driver, self._shared_data, self._version)
+        return status_of(self._driver, self._myself)
 
     async def WatchStatus(  # type: ignore[override]
         self, request: control_pb2.WatchStatusRequest, context: Any
     ) -> None:
         """Send the status now and after each change."""
         async for _ in self._driver.changes(STATUS_PAUSE_S):
-            await context.write(status_of(self._driver, self._shared_data, self._version))
+            await context.write(status_of(self._driver, self._myself))
 
     async def StartSession(
         self, request: control_pb2.StartSessionRequest, context: Any
@@ -212,13 +216,13 @@ class ControlService(control_pb2_grpc.ControlServicer):
         if rounds < 1:
             expected = "it must be a whole number from 1"
             raise SettingsError("rounds", rounds, expected, reason=IMPOSSIBLE_PLAN)
-        return session_status(await self._driver.start_session(self._plan_of(**changes), rounds))
+        return session_status(await self._driver.sessions.start(self._plan_of(**changes), rounds))
 
     async def StopSession(
         self, request: control_pb2.StopSessionRequest, context: Any
     ) -> control_pb2.SessionStatus:
         """End the running session, at once or after its round."""
-        return session_status(await self._driver.stop_session(after_round=request.after_round))
+        return session_status(await self._driver.sessions.stop(after_round=request.after_round))
 
     async def GetRounds(
         self, request: control_pb2.GetRoundsRequest, context: Any

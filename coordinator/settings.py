@@ -7,8 +7,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from coordinator.webhook import Push
 from federation.plan import Hyperparameters, RoundPlan, Weighting
-from federation.runtime.settings import EVERYDAY, Port, RoleSettings
+from federation.runtime.settings import EVERYDAY, Port, RoleSettings, Secret, Shown, WebUrls
 
 
 class CoordinatorSettings(RoleSettings):
@@ -42,6 +43,15 @@ class CoordinatorSettings(RoleSettings):
         ),
         EVERYDAY,
     ] = None
+
+    webservers: Annotated[
+        WebUrls,
+        Field(
+            description="URL to which status updates are sent (docs/status-updates.md); may be "
+            "repeated."
+        ),
+        Shown(everyday=True, flag="--webserver"),
+    ] = ()
 
     goal_count: Annotated[
         int,
@@ -143,10 +153,32 @@ class CoordinatorSettings(RoleSettings):
         Field(ge=1, description="Past checkpoints that are kept; older ones are deleted."),
     ] = 20
 
+    webserver_secret: Annotated[
+        Secret | None,
+        Field(
+            description="Signs the status updates, so that a webserver believes only this "
+            "coordinator. Better given by the environment or a file than by a flag, which others "
+            "on the machine can read."
+        ),
+    ] = None
+    metrics_port: Annotated[
+        Port | None,
+        Field(
+            description="Port for Prometheus' metrics (docs/metrics.md), on the same host; 0 picks "
+            "a free one, without it there are none."
+        ),
+    ] = None
+
     @model_validator(mode="after")
     def _plan_is_possible(self) -> CoordinatorSettings:
         self.plan()
         return self
+
+    def push(self) -> Push:
+        """Return who is told what happens."""
+        secret = self.webserver_secret
+        urls = tuple(dict.fromkeys(self.webservers))
+        return Push(urls, secret.get_secret_value() if secret is not None else "")
 
     def plan(self, **changes: Any) -> RoundPlan:
         """Return what is asked of a round.

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from coordinator.driver import Driver
-from coordinator.events import Owner
+from coordinator.links import Link
+from coordinator.picture import SelectorPicture
 from coordinator.record import RoundOutcome
-from coordinator.roster import Claim, Counts, Standing
+from coordinator.roster import Claim, Counts
 from coordinator.round import Round
 from coordinator.stages import SessionHandle, StageRecord
 from federation.phases import Phase
 from federation.plan import RoundPlan
 from federation.runtime import wire
 from federation.v1 import control_pb2 as pb
-
-_ON_A_STREAM = (Standing.HELD, Standing.PENDING)
 
 CLIENTS_BYTES_MAX = 1 << 20
 """Room for single clients in a status, which stays far from gRPC's limit on a message."""
@@ -25,13 +24,29 @@ ROUNDS_MAX = 500
 """Rounds in one answer; who wants more asks again."""
 
 
-def status_of(driver: Driver, shared_data: str, version: str) -> pb.Status:
+@dataclass(frozen=True)
+class Myself:
+    """What a coordinator says of itself.
+
+    Attributes:
+        shared_data: The path of its shared directory, as it sees it.
+        version: Its release.
+        directory_mark: What it wrote into that directory as it started: see ``Tenure``.
+    """
+
+    shared_data: str
+    version: str
+    directory_mark: str
+
+
+def status_of(driver: Driver, myself: Myself) -> pb.Status:
     """Take a snapshot.
 
     Counts are complete; clients are listed as far as there is room, those of newer rounds first.
     """
-    now_s = driver.clock.now_s()
-    round_, session = driver.round, driver.session
+    picture = driver.picture()
+    now_s, round_, session = picture.at_s, picture.round, driver.session
+    links = {link.owner.selector_id: link for link in driver.links.attached()}
     room = _Room(CLIENTS_BYTES_MAX)
     shown = _round(round_, now_s, room) if round_ else None
     newest_first = [_record(record, room) for record in reversed(driver.rounds)]
@@ -39,13 +54,14 @@ def status_of(driver: Driver, shared_data: str, version: str) -> pb.Status:
         time_s=now_s,
         round=shown,
         session=session_status(session) if session else None,
-        selectors=_selectors(driver),
+        selectors=[_selector(one, links.get(one.selector_id)) for one in picture.selectors],
         recent_stages=[_stage(stage) for stage in driver.stages],
         recent_rounds=reversed(newest_first),
-        waiting_clients=len(_waiting(driver)),
-        shared_data=shared_data,
-        version=version,
-        storage_failure=driver.storage_failure,
+        waiting_clients=picture.waiting_clients,
+        shared_data=myself.shared_data,
+        version=myself.version,
+        directory_mark=myself.directory_mark,
+        storage_failure=picture.storage_failure,
     )
 
 
@@ -104,12 +120,6 @@ class _Room:
         return shown
 
 
-def _waiting(driver: Driver) -> Mapping[str, Owner]:
-    if driver.round is not None and driver.round.phase is not Phase.COMPLETED:
-        return driver.round.waiting
-    return driver.lobby.waiting
-
-
 def session_status(session: SessionHandle) -> pb.SessionStatus:
     """Describe a session."""
     return pb.SessionStatus(
@@ -135,23 +145,15 @@ def _round(round_: Round, now_s: float, room: _Room) -> pb.RoundStatus:
     )
 
 
-def _selectors(driver: Driver) -> list[pb.SelectorStatus]:
-    """Describe those that are attached, and those that are away but served the round."""
-    round_ = driver.round
-    claims = round_.claims.values() if round_ is not None else ()
-    held = Counter(owner.selector_id for owner in _waiting(driver).values())
-    served = {claim.owner.selector_id for claim in claims}
-    held.update(claim.owner.selector_id for claim in claims if claim.standing in _ON_A_STREAM)
-    attached = {link.owner.selector_id: link.address for link in driver.links.attached()}
-    return [
-        pb.SelectorStatus(
-            selector_id=selector_id,
-            address=attached.get(selector_id, ""),
-            attached=selector_id in attached,
-            held=held[selector_id],
-        )
-        for selector_id in sorted({*attached, *served})
-    ]
+def _selector(selector: SelectorPicture, link: Link | None) -> pb.SelectorStatus:
+    return pb.SelectorStatus(
+        selector_id=selector.selector_id,
+        address=selector.address,
+        attached=selector.attached,
+        held=selector.held,
+        version=link.version if link else "",
+        directory_mark=link.directory_mark if link else "",
+    )
 
 
 def _stage(stage: StageRecord) -> pb.Stage:
@@ -209,4 +211,5 @@ def _client(client_id: str, claim: Claim) -> pb.ClientStatus:
         num_examples=claim.num_examples,
         metrics=claim.metrics,
         shape=claim.shape,
+        training_s=claim.training_s,
     )

@@ -15,6 +15,7 @@ import socket
 from pathlib import Path
 
 from federation.errors import SettingsError, StoreError
+from federation.runtime.directory_mark import LOCK, MARK_BYTES
 from federation.runtime.disk import make_directory, store_errors, write_atomically
 from federation.tokens import KEY_BYTES
 
@@ -35,6 +36,8 @@ class Tenure:
         token_key: Signs session tokens; the same for every coordinator on the directory, so that
             the claims of a round outlive its coordinator.
 
+        mark: Random, and readable in the lock: whoever finds it there sees this very directory.
+
     Raises:
         SettingsError: Another coordinator works on the directory; the text says which.
         StoreError: The disk refused.
@@ -42,7 +45,8 @@ class Tenure:
 
     def __init__(self, folder: Path) -> None:
         self._epoch_path = folder / "epoch"
-        lock = folder / "lock"
+        self.mark = secrets.token_hex(MARK_BYTES)
+        lock = folder / LOCK
         with store_errors(lock, "lock"):
             make_directory(folder)
             self._descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -63,7 +67,9 @@ class Tenure:
             self.epoch = self._read() + 1
             write_atomically(self._epoch_path, lambda path: path.write_text(f"{self.epoch}\n"))
             with store_errors(lock, "write"):
-                said = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode()
+                said = json.dumps(
+                    {"host": socket.gethostname(), "pid": os.getpid(), "mark": self.mark}
+                ).encode()
                 os.ftruncate(self._descriptor, 0)
                 os.pwrite(self._descriptor, said, 0)
         except BaseException:

@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from numpy.typing import NDArray
 
 from federation import shapes
-from federation.errors import PeerError
+from federation.errors import PeerError, StoreError
 from federation.plan import RetryWindow
 from federation.runtime import wire
 from federation.runtime.telemetry import get_logger
@@ -23,6 +27,7 @@ from federation.tokens import read
 from federation.v1 import coordination_pb2, participation_pb2
 from selector import reports
 from selector.cohort import Cohort, Member, Standing, Transfer
+from selector.metrics import SelectorMetrics
 from selector.streams import Streams, aborted
 from selector.uploads import Upload, Uploads
 
@@ -46,12 +51,14 @@ class Served:
         ended: Of the one before.
         expected_end_s: When the running round is expected to be over, on the monotonic clock.
         token_key: Of the coordinator.
+        fallbacks: HOST:PORT of other selectors, for clients that cannot be served here.
     """
 
     token_key: bytes
     cohort: Cohort | None = None
     ended: Cohort | None = None
     expected_end_s: float = 0.0
+    fallbacks: list[str] = field(default_factory=list)
 
     def find(self, token: str, client_id: str = "") -> tuple[Cohort, Member]:
         """Return whose token this is; raises ``PeerError`` if it is nobody's, or not this one's."""
@@ -73,6 +80,12 @@ class Served:
         self.ended, self.cohort = self.cohort, None
 
     @property
+    def soon(self) -> RetryWindow:
+        """When clients come back that are wanted, though not here."""
+        known = self.cohort or self.ended
+        return known.order.retry_window if known is not None else _DEFAULT_WINDOW
+
+    @property
     def retry_window(self) -> RetryWindow:
         """When clients come back that are done, or not wanted: when the next round selects."""
         if self.cohort is not None:
@@ -90,12 +103,21 @@ class Messenger:
         is_attached: Says whether the coordinator is heard.
         keep: Keeps an accepted update for an audit; None: it is not kept.
         broke: Called when a fold failed half-way, so that the cohort's sum cannot be used.
+        spool: Makes a screened update outlive this process, before it is folded; blocks, and
+            raises ``StoreError``. None: updates do not.
     """
 
     tell: Callable[[coordination_pb2.SelectorEvent], None]
     is_attached: Callable[[], bool]
     keep: Callable[[Cohort, Member, Buffer], Awaitable[None]] | None
     broke: Callable[[Cohort], None]
+    spool: Callable[[Cohort, Member, Buffer], None] | None = None
+
+
+def decoded(cohort: Cohort, buffer: Buffer) -> dict[str, NDArray[Any]]:
+    """Return an update's tensors; raises ``MalformedTensors``."""
+    header_bytes_max = cohort.spec.encoded_bytes - cohort.spec.nbytes + UPDATE_SLACK_BYTES
+    return decode(buffer, header_bytes_max=header_bytes_max)
 
 
 class ReportDesk:
@@ -107,6 +129,9 @@ class ReportDesk:
         messenger: The rest of the selector.
         reports_in_flight_max: Reports that are received at once.
         report_stall_s: A permitted report without bytes for so long loses its place.
+
+    Attributes:
+        metrics: What was counted.
     """
 
     def __init__(
@@ -125,6 +150,7 @@ class ReportDesk:
         self._closed = asyncio.Event()
         self._verdicts: dict[str, asyncio.Task[None]] = {}
         self._folder = ThreadPoolExecutor(1, thread_name_prefix="fold")
+        self.metrics = SelectorMetrics()
 
     # -- What clients ask -----------------------------------------------------------------------
 
@@ -194,10 +220,16 @@ class ReportDesk:
         """A client bows out of the round; a verdict that there is stays."""
         cohort, member = self._served.find(token, client_id)
         if cohort.withdraw(member, reason):
+            self.metrics.judged(member)
             self._forget_bytes(member)
             self._tell_verdict(cohort, member)
         self._streams.finish(member.client_id, token)
         return self._served.retry_window
+
+    @property
+    def uploads_in_flight(self) -> int:
+        """Buffers that reports have."""
+        return len(self._uploads)
 
     # -- Verdicts -------------------------------------------------------------------------------
 
@@ -208,13 +240,12 @@ class ReportDesk:
         transfer: Transfer,
         num_examples: int,
         metrics: Mapping[str, float],
+        training_s: float | None = None,
     ) -> None:
         """Screen and fold a verified report; whoever goes away meanwhile changes nothing."""
         member = upload.member
-        if cohort.begin_fold(member, transfer, num_examples, metrics):
-            task = asyncio.create_task(self._fold(cohort, upload))
-            self._verdicts[member.token] = task
-            task.add_done_callback(lambda _: self._verdicts.pop(member.token, None))
+        if cohort.begin_fold(member, transfer, num_examples, metrics, training_s):
+            self._follow(member, self._fold(cohort, upload))
         else:
             self._uploads.free(upload)
         await self.is_judged(member)
@@ -249,17 +280,62 @@ class ReportDesk:
             retry_window=wire.retry_window_to_wire(self._served.retry_window),
         )
 
+    def fold_again(self, cohort: Cohort, member: Member, load: Callable[[], Buffer]) -> None:
+        """Fold a report that an earlier process accepted; those asked for first come first.
+
+        Args:
+            cohort: Of the running round.
+            member: Whose report it is; its claim is marked.
+            load: Returns the update's bytes, verified; blocks, and raises ``StoreError``.
+        """
+        self._follow(member, self._fold_again(cohort, member, load))
+
+    def _follow(self, member: Member, verdict: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(verdict)
+        self._verdicts[member.token] = task
+        task.add_done_callback(lambda _: self._verdicts.pop(member.token, None))
+
     async def _fold(self, cohort: Cohort, upload: Upload) -> None:
         member, buffer = upload.member, upload.assembler.buffer
-        header_bytes_max = cohort.spec.encoded_bytes - cohort.spec.nbytes + UPDATE_SLACK_BYTES
+        spool = self._messenger.spool
+        keep = partial(spool, cohort, member, buffer) if spool is not None else None
 
         def fold() -> None:
-            cohort.fold(member, decode(buffer, header_bytes_max=header_bytes_max))
+            with self.metrics.fold_seconds.time():
+                cohort.fold(member, decoded(cohort, buffer), keep)
 
+        upload.refusal = await self._refusal(cohort, member, fold)
+        if self._messenger.keep is not None and member.standing is Standing.ACCEPTED:
+            await self._messenger.keep(cohort, member, buffer)
+        self._uploads.free(upload)
+        self._conclude(cohort, member)
+
+    async def _fold_again(self, cohort: Cohort, member: Member, load: Callable[[], Buffer]) -> None:
+        def fold() -> None:
+            if not cohort.sealed:  # else the round is over, and its files may be gone
+                cohort.fold(member, decoded(cohort, load()))
+
+        await self._refusal(cohort, member, fold)
+        self._conclude(cohort, member)
+
+    async def _refusal(
+        self, cohort: Cohort, member: Member, fold: Callable[[], None]
+    ) -> StoreError | None:
+        """Fold and judge; return the disk's refusal for which the claim was released instead."""
         try:
             await asyncio.get_running_loop().run_in_executor(self._folder, fold)
         except PeerError as error:
             cohort.reject(member, error)
+        except StoreError as error:
+            log.error(
+                "report not kept",
+                client_id=member.client_id,
+                reason=error.reason,
+                detail=error.detail,
+            )
+            if cohort.unable(member, error.reason, "the selector could not keep it"):
+                self.give_up_claims(cohort, [member], "selector-failed")
+                return error
         except Exception:
             log.exception("fold failed", client_id=member.client_id)
             cohort.reject(member, PeerError("the selector could not fold it", reason="fold-failed"))
@@ -267,9 +343,12 @@ class ReportDesk:
             self._messenger.broke(cohort)
         else:
             cohort.accept(member)
-        if self._messenger.keep is not None and member.standing is Standing.ACCEPTED:
-            await self._messenger.keep(cohort, member, buffer)
-        self._uploads.free(upload)
+        return None
+
+    def _conclude(self, cohort: Cohort, member: Member) -> None:
+        """Tell of the verdict, if there is one."""
+        if not member.judged:
+            return
         log.info(
             "report judged",
             client_id=member.client_id,
@@ -278,7 +357,15 @@ class ReportDesk:
             detail=member.detail,
             weight=member.num_examples,
         )
+        self.metrics.judged(member)
         self._tell_verdict(cohort, member)
+
+    def give_up_claims(self, cohort: Cohort, members: Iterable[Member], reason: str) -> None:
+        """Tell the coordinator and the clients that others may take these reports."""
+        client_ids = [member.client_id for member in members]
+        self._messenger.tell(reports.released_event(cohort.order.round_id, client_ids))
+        for client_id in client_ids:
+            self._streams.end(client_id, aborted(reason, self._served.soon, self._served.fallbacks))
 
     def _tell_verdict(self, cohort: Cohort, member: Member) -> None:
         event = reports.verdict_event(cohort.order.round_id, member)
@@ -291,7 +378,9 @@ class ReportDesk:
         """A round begins."""
         self._closed.clear()
 
-    def close(self, cohort: Cohort, reason: str, window: RetryWindow) -> None:
+    def close(
+        self, cohort: Cohort, reason: str, window: RetryWindow, fallbacks: Sequence[str] = ()
+    ) -> None:
         """Give no more permissions, and send away those whose reports did not come.
 
         Reports whose end frame had not arrived do not count; their bytes are forgotten.
@@ -302,8 +391,9 @@ class ReportDesk:
             if received is not None:
                 cohort.discard(member, "late", "reporting closed before the report was complete")
                 member.transfer = received
+                self.metrics.judged(member)
                 self._tell_verdict(cohort, member)
-            self._streams.end(member.client_id, aborted(reason, window))
+            self._streams.end(member.client_id, aborted(reason, window, fallbacks))
 
     def tell_again(self, cohort: Cohort, member: Member) -> None:
         """Tell the coordinator a verdict that it does not know, if there is one."""

@@ -82,6 +82,7 @@ class ParticipationService(participation_pb2_grpc.ParticipationServicer):
             for frame in frames:
                 await context.write(frame)
             self._desk.note_training(request.session_token)
+        self._desk.metrics.sent_bytes.inc(size - request.offset)
 
     async def BeginReport(
         self, request: pb.BeginReportRequest, context: Any
@@ -104,6 +105,8 @@ class ParticipationService(participation_pb2_grpc.ParticipationServicer):
             repeated = await self._other_report(member.transfer, frames)
             if repeated is not None:
                 return self._desk.repeated(repeated)
+        if upload is not None and upload.refusal is not None:
+            raise upload.refusal
         if not await self._desk.is_judged(member):
             raise PeerError("a report needs a permission first", reason="no-permission")
         return self._desk.receipt_for(member)
@@ -179,6 +182,7 @@ class ParticipationService(participation_pb2_grpc.ParticipationServicer):
             if not isinstance(frame, Piece):
                 raise TransferError("only data frames may follow here", reason="no-data")
             await upload.add(frame.offset, frame.data)
+            self._desk.metrics.received_bytes.inc(len(frame.data))
         except TransferError:
             self._desk.free_upload(upload)
             raise
@@ -195,7 +199,8 @@ class ParticipationService(participation_pb2_grpc.ParticipationServicer):
         upload.complete = True
         transfer = Transfer(assembler.chunks, assembler.received, end.sha256)
         metrics = _kept(start.metrics)
-        await self._desk.judge(cohort, upload, transfer, start.num_examples, metrics)
+        training_s = start.training_s if _is_duration(start) else None
+        await self._desk.judge(cohort, upload, transfer, start.num_examples, metrics, training_s)
 
     async def Withdraw(self, request: pb.WithdrawRequest, context: Any) -> pb.WithdrawResponse:
         """A client bows out."""
@@ -230,6 +235,11 @@ class ParticipationService(participation_pb2_grpc.ParticipationServicer):
 def _check_session_id(session_id: str) -> None:
     if len(session_id) > SESSION_ID_MAX:
         raise PeerError("this is no session id", reason="malformed-session-id")
+
+
+def _is_duration(start: pb.ReportStart) -> bool:
+    seconds = start.training_s
+    return start.HasField("training_s") and math.isfinite(seconds) and seconds >= 0
 
 
 def _kept(metrics: Mapping[str, float]) -> dict[str, float]:

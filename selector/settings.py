@@ -61,7 +61,15 @@ class SelectorSettings(RoleSettings):
     advertise: Annotated[
         HostPort | None,
         Field(description="HOST:PORT at which clients reach this selector."),
-        Shown(default="host:port"),
+        Shown(default="host:port, with this machine's name for a host that means every interface"),
+    ] = None
+
+    metrics_port: Annotated[
+        Port | None,
+        Field(
+            description="Port for Prometheus' metrics (docs/metrics.md), on the same host; 0 picks "
+            "a free one, without it there are none."
+        ),
     ] = None
 
     held_max: Annotated[
@@ -86,3 +94,18 @@ class SelectorSettings(RoleSettings):
         bool,
         Field(description="Keep each accepted update in roundFiles/, for an audit."),
     ] = False
+    spool: Annotated[
+        bool,
+        Field(
+            description="Keep each accepted update in the folder spool of the selector's own until "
+            "its sum is kept: started again after a crash, the selector goes on with its round."
+        ),
+    ] = False
+    spool_bytes_max: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Bytes of the spool, which needs the reports of a round times the model's "
+            "size; further reports are to go to another selector.",
+        ),
+    ] = 64 * 2**30

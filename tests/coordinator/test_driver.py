@@ -15,9 +15,9 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from coordinator import driver as module
+from coordinator.announcer import Announcer
 from coordinator.committer import Committer
-from coordinator.driver import Driver, SessionRefused
+from coordinator.driver import Driver
 from coordinator.events import (
     CheckedIn,
     Configured,
@@ -33,7 +33,10 @@ from coordinator.links import Link
 from coordinator.memory import Memory
 from coordinator.merging import merge
 from coordinator.record import RoundOutcome
+from coordinator.sessions import SessionRefused
 from coordinator.stages import SessionHandle
+from coordinator.takeover import take_up
+from coordinator.webhook import Push
 from federation.errors import StoreError
 from federation.phases import Outcome, Phase
 from federation.plan import RetryWindow, RoundPlan
@@ -58,11 +61,12 @@ class Desk:
     driver: Driver
     directory: SharedDirectory
     link: Link
+    announcer: Announcer | None = None
     outcomes: list[RoundOutcome] = field(default_factory=list)
 
     async def start(self, rounds: int = 1, **plan: Any) -> SessionHandle:
         """Start a session."""
-        return await self.driver.start_session(
+        return await self.driver.sessions.start(
             RoundPlan(**(TIMES | plan)), rounds, self.outcomes.append
         )
 
@@ -121,24 +125,38 @@ class Desk:
 
 
 @asynccontextmanager
-async def a_desk(shared_data: Path, *, last_round_number: int = 0) -> AsyncIterator[Desk]:
-    """Run a driver; a failure of it fails the test."""
+async def a_desk(
+    shared_data: Path, *, last_round_number: int = 0, push: Push | None = None, epoch: int = 1
+) -> AsyncIterator[Desk]:
+    """Run a driver, and tell webservers of it; a failure of the driver fails the test."""
     directory = SharedDirectory(shared_data)
     if not directory.checkpoint.exists():
         directory = a_shared_directory(shared_data, {"w": np.zeros(3, np.float32)})
     committer = Committer(directory, history_keep=5)
-    memory = Memory(directory.coordinator, last_round_number)
-    driver = Driver(committer, memory, Clock(), held_max=100, retry_window=RetryWindow(1.0, 5.0))
+    directory.coordinator.mkdir(exist_ok=True)
+    memory, announcer = take_up(directory.coordinator, last_round_number, push or Push(), epoch)
+    driver = Driver(
+        committer,
+        memory,
+        Clock(),
+        held_max=100,
+        retry_window=RetryWindow(1.0, 5.0),
+        audience=() if announcer is None else (announcer,),
+    )
+    if announcer is not None:
+        announcer.start(driver)
     running = asyncio.create_task(driver.run())
     link = Link(NORTH, "north.example:50051")
     driver.links.attach(link)
     await within(driver.ready.wait())
     await driver.post(SelectorAttached(NORTH))
     try:
-        yield Desk(driver, directory, link)
+        yield Desk(driver, directory, link, announcer)
     finally:
         running.cancel()
         [ended] = await asyncio.gather(running, return_exceptions=True)
+        if announcer is not None:
+            await announcer.stop()
         committer.shut_down()
         memory.shut_down()
     assert isinstance(ended, asyncio.CancelledError), ended
@@ -294,7 +312,10 @@ async def test_partial_that_changed_after_it_was_kept_abandons_the_round(tmp_pat
 
 
 async def test_write_that_takes_too_long_is_dropped_and_never_published(tmp_path: Path) -> None:
-    """Only step (a) may time out; what it still writes belongs to no round."""
+    """Only step (a) may time out; what it still writes belongs to no round.
+
+    Elsewhere: a time-out of a deployment was counted as its success.
+    """
     go_on = threading.Event()
 
     def slowly(*arguments: Any) -> Any:
@@ -416,7 +437,7 @@ async def test_drain_in_selection_ends_the_round_at_once(tmp_path: Path) -> None
         await desk.check_in("ann")
         await desk.command("admit_clients")
 
-        await within(desk.driver.drain(60.0))
+        await within(desk.driver.sessions.drain(60.0))
         declined = await desk.command("decline_clients")
 
         assert not session.over.is_set()
@@ -431,7 +452,7 @@ async def test_drain_lets_the_running_round_end_and_starts_no_other(tmp_path: Pa
         session = await desk.start(5, goal_count=1)
         order = await desk.configured("ann")
 
-        draining = asyncio.create_task(desk.driver.drain(60.0))
+        draining = asyncio.create_task(desk.driver.sessions.drain(60.0))
         await eventually(lambda: session.stopping)
         await desk.fold(order, "ann")
         await desk.command("close_reporting")
@@ -447,7 +468,7 @@ async def test_drain_takes_too_long_the_round_is_left_to_the_next_start(tmp_path
     async with a_desk(tmp_path) as desk:
         await desk.start(2, goal_count=1)
         order = await desk.configured("ann")
-        await within(desk.driver.drain(0.01))
+        await within(desk.driver.sessions.drain(0.01))
         assert desk.outcomes == []
 
     async with a_desk(tmp_path) as desk:
@@ -467,12 +488,12 @@ async def test_drain_ends_though_the_disk_does_not_answer(tmp_path: Path) -> Non
         await desk.start(5, goal_count=1)
         with (
             patch.object(SharedDirectory, "make_current", side_effect=full),
-            patch.object(module, "COMMIT_WAIT_S", 0.01),
+            patch("coordinator.sessions.COMMIT_WAIT_S", 0.01),
         ):
             await desk.round_of("ann")
             await eventually(lambda: desk.directory.manifest(1))
 
-            await within(desk.driver.drain(0.01))
+            await within(desk.driver.sessions.drain(0.01))
 
         assert desk.outcomes == []
 
@@ -480,7 +501,7 @@ async def test_drain_ends_though_the_disk_does_not_answer(tmp_path: Path) -> Non
 async def test_drain_without_a_session_is_done(tmp_path: Path) -> None:
     """There is nothing to wait for."""
     async with a_desk(tmp_path) as desk:
-        await within(desk.driver.drain(60.0))
+        await within(desk.driver.sessions.drain(60.0))
 
 
 # -- What watches -----------------------------------------------------------------------------

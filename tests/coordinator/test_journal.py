@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -11,12 +12,19 @@ from unittest.mock import patch
 import pytest
 
 from coordinator import journal as module
-from coordinator.events import CommitFinished, Stopped
-from coordinator.journal import RESERVE_BYTES, Journal
-from coordinator.journal_lines import Entry, line_of_entry
-from coordinator.ledger import Happening, Ledger, NumberSeen, SessionStarted, take
+from coordinator.events import CommitFinished, FoldedReport, ReportsFolded, Stopped
+from coordinator.journal import OLDER_MAX, RESERVE_BYTES, Journal
+from coordinator.journal_lines import Entry, entry_of, line_of_entry
+from coordinator.ledger import (
+    Happening,
+    Ledger,
+    NumberSeen,
+    RoundBegan,
+    SessionStarted,
+    take,
+)
 from federation.errors import StoreError
-from tests.coordinator.rounds import START_S, a_plan
+from tests.coordinator.rounds import NORTH, ROUND_ID, START_S, a_plan
 
 STARTED = SessionStarted("this-session", a_plan(2), 3)
 
@@ -61,6 +69,19 @@ def test_process_dies_after_an_append_it_is_all_there(tmp_path: Path) -> None:
     assert recovered.at_s == START_S + 2
 
 
+def test_journal_is_of_a_release_without_training_times_it_is_read() -> None:
+    """What a later release adds to a happening or a claim has a default."""
+    folded = ReportsFolded(NORTH, ROUND_ID, (FoldedReport("ann", 7, {"loss": 0.5}),))
+    line = line_of_entry(Entry(1, START_S, (folded,)))
+    content = line.split(b" ", 1)[1].replace(b',"training_s":null', b"")
+    assert b"training_s" in line
+    assert b"training_s" not in content
+
+    old = b"%08x %s" % (zlib.crc32(content.rstrip(b"\n")), content)
+
+    assert entry_of(old.rstrip(b"\n")).happenings == (folded,)
+
+
 def test_new_generation_replaces_the_old_one(tmp_path: Path) -> None:
     """It begins with everything at that moment."""
     journal = a_journal(tmp_path)
@@ -70,6 +91,74 @@ def test_new_generation_replaces_the_old_one(tmp_path: Path) -> None:
 
     assert files(tmp_path) == ["00000002.jsonl"]
     assert Journal(tmp_path).recover().ledger == after(STARTED, NumberSeen(3))
+
+
+def a_round_with(count: int) -> list[Happening]:
+    """Return what makes the first so many stages of rounds that nobody takes part in."""
+    rounds = [(RoundBegan(f"round-{n}", "ba5e"), Stopped("session-stopped")) for n in range(9)]
+    return [STARTED, *[happening for both in rounds for happening in both][:count]]
+
+
+def untold(folder: Path, told: int | None) -> list[tuple[int, str]]:
+    """Return the stages that a process finds that is to tell of those after this one."""
+    recovered = Journal(folder).recover(told)
+    return [(stage.sequence, stage.announced.phase.value) for stage in recovered.untold]
+
+
+def test_process_dies_before_stages_are_told_the_next_one_finds_them(tmp_path: Path) -> None:
+    """What is durable is announced; a stage that was told is not found again."""
+    journal = a_journal(tmp_path)
+    journal.append(a_round_with(3), START_S)
+
+    assert untold(tmp_path, 0) == [(1, "selection"), (2, "completed"), (3, "selection")]
+    assert untold(tmp_path, 2) == [(3, "selection")]
+    assert untold(tmp_path, 3) == []
+    assert untold(tmp_path, None) == []
+
+
+def test_new_generation_begins_before_stages_are_told_the_older_one_is_kept(tmp_path: Path) -> None:
+    """Until a further one begins when they are."""
+    happenings = a_round_with(3)
+    journal = a_journal(tmp_path)
+    journal.append(happenings[:2], START_S)
+    journal.renew(after(*happenings[:2]), START_S, keep_older=True)
+    journal.append(happenings[2:], START_S)
+
+    assert untold(tmp_path, 0) == [(1, "selection"), (2, "completed"), (3, "selection")]
+    journal.renew(after(*happenings), START_S)
+    assert files(tmp_path) == ["00000003.jsonl"]
+
+
+def test_write_failed_and_something_else_happened_only_that_is_told(tmp_path: Path) -> None:
+    """The older generation may end with a line that nobody took."""
+    journal = a_journal(tmp_path)
+    journal.append(a_round_with(1), START_S)
+    journal.append([Stopped("never-taken")], START_S)
+    journal.renew(after(*a_round_with(1)), START_S, keep_older=True)
+    journal.append([Stopped("taken")], START_S)
+
+    found = Journal(tmp_path).recover(0).untold
+    assert [(stage.sequence, stage.announced.reason) for stage in found] == [(1, ""), (2, "taken")]
+
+
+def test_older_generation_is_damaged_what_follows_it_is_told(tmp_path: Path) -> None:
+    """Never the session, nor the running round."""
+    journal = a_journal(tmp_path)
+    journal.append(a_round_with(1), START_S)
+    journal.renew(after(*a_round_with(1)), START_S, keep_older=True)
+    journal.append([Stopped("taken")], START_S)
+    (tmp_path / "00000001.jsonl").write_bytes(b"no journal")
+
+    assert untold(tmp_path, 0) == [(2, "completed")]
+
+
+def test_nothing_is_told_for_long_no_more_than_some_generations_are_kept(tmp_path: Path) -> None:
+    """An outbox that takes nothing does not fill the disk with journals."""
+    journal = a_journal(tmp_path)
+    for _ in range(OLDER_MAX + 5):
+        journal.renew(Ledger(), START_S, keep_older=True)
+
+    assert len(files(tmp_path)) == OLDER_MAX + 1
 
 
 def test_last_line_is_torn_the_others_hold(tmp_path: Path) -> None:

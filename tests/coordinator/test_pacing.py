@@ -14,7 +14,7 @@ from coordinator.pacing import CHECK_INS_PER_S, DELAY_MAX_S, Pace, expected_s, r
 from federation.plan import RetryWindow
 from tests.coordinator.rounds import BASE, NORTH, START_S, a_plan, those
 
-PLAN = a_plan(2)
+PLAN = a_plan(2, selection_timeout_s=200.0)
 NARROW = RetryWindow(1.0, 5.0)
 
 
@@ -45,8 +45,21 @@ def test_surplus_clients_are_held_instead_nobody_is_told_to_wait() -> None:
 
 def test_round_that_took_for_ever_does_not_send_anybody_away_for_so_long() -> None:
     """A limit on what was observed."""
-    assert expected_s(PLAN, Pace(work_s=1e9), None, START_S) == DELAY_MAX_S
+    patient = a_plan(2, selection_timeout_s=4 * DELAY_MAX_S)
+
+    assert expected_s(patient, Pace(work_s=1e9), None, START_S) == DELAY_MAX_S
     assert retry_window(PLAN, 10**9).delay_max_s == NARROW.delay_min_s + DELAY_MAX_S
+
+
+def test_round_is_shorter_than_expected_who_was_sent_away_is_back_for_the_next_selection() -> None:
+    """Else one round with a lost client makes the following ones time out without anybody."""
+    plan = a_plan(2, selection_timeout_s=10.0)
+
+    in_s = expected_s(plan, Pace(work_s=31.0), START_S, START_S + 5.0)
+
+    window = retry_window(plan, crowd=2, in_s=in_s)
+    assert in_s == 5.0
+    assert window.delay_max_s < plan.selection_timeout_s
 
 
 def test_rounds_differ_the_expectation_follows_them_slowly() -> None:

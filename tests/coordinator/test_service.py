@@ -55,7 +55,7 @@ class Stand:
     async def start(self, rounds: int = 1, **plan: Any) -> tuple[SessionHandle, list[RoundOutcome]]:
         """Start a session; return it, and where its outcomes will be."""
         outcomes: list[RoundOutcome] = []
-        session = await self.coordinator.driver.start_session(
+        session = await self.coordinator.driver.sessions.start(
             RoundPlan(**(TIMES | plan)), rounds, outcomes.append
         )
         return session, outcomes
@@ -226,6 +226,24 @@ async def test_newer_stream_of_the_same_process_takes_over(tmp_path: Path) -> No
         assert (await newer.next("close_reporting")).round_id == order.round_id
 
 
+async def test_newer_stream_of_the_same_process_does_not_hold_a_client_its_place_is_free(
+    tmp_path: Path,
+) -> None:
+    """A selector with a spool comes back as the same one, and without its clients."""
+    async with a_stand(tmp_path) as stand:
+        older = await stand.attached()
+        await stand.start(goal_count=2)
+        await older.check_in("ann")
+        await older.after("admit_clients")
+
+        newer = await stand.attached()
+        await older.ended()
+        await newer.check_in("ben", "cleo")
+
+        order = await newer.after("configure_round")
+        assert list(order.client_ids) == ["ben", "cleo"]
+
+
 async def test_what_an_older_stream_still_says_is_out_of_date(tmp_path: Path) -> None:
     """Its events come behind the newer hello, which knew better."""
     async with a_stand(tmp_path) as stand:
@@ -294,6 +312,34 @@ async def test_hello_says_what_the_broken_stream_could_not(tmp_path: Path) -> No
         assert (claims["ben"].standing, claims["ben"].num_examples) == (Standing.FOLDED, 7)
         assert (claims["cleo"].standing, claims["cleo"].reason) == ("rejected", "not-finite")
         assert (claims["dan"].standing, claims["dan"].reason) == ("withdrawn", "trainer-failed")
+
+
+async def test_hello_names_released_claims_they_are_free_before_its_clients_are_asked_for(
+    tmp_path: Path,
+) -> None:
+    """Its word of it may have been lost; a client that it holds again is ordered anew."""
+    async with a_stand(tmp_path) as stand:
+        selector = await stand.attached()
+        other = await stand.attached("south", "s1")
+        await stand.start(goal_count=2)
+        await selector.check_in("ann", "ben")
+        order = await selector.after("configure_round")
+        selector.cut()
+
+        await selector.attach(
+            cohort={"round_id": order.round_id, "released": ["ann", "ben"]},
+            held=[{"client_id": "ben"}],
+        )
+        again = await selector.after("configure_round")
+        await other.check_in("ann")
+        elsewhere = await other.after("configure_round")
+        await selector.folded(order.round_id, "ben")
+        await other.folded(order.round_id, "ann")
+        closing = await other.after("close_reporting")
+
+        assert list(again.client_ids) == ["ben"]
+        assert list(elsewhere.client_ids) == ["ann"]
+        assert closing.round_id == order.round_id
 
 
 async def test_clients_that_a_hello_holds_are_asked_for_as_if_they_checked_in(
@@ -365,7 +411,11 @@ async def test_admission_is_first_come_first_served_over_all_selectors(tmp_path:
 
 
 async def test_selector_that_reads_nothing_delays_nobody(tmp_path: Path) -> None:
-    """Each has its own bounded line of commands."""
+    """Each has its own bounded line of commands.
+
+    Elsewhere: a prototype told its selectors of the round one after the other, and stopped at
+    the first that it could not reach; those behind it waited for ever.
+    """
     async with a_stand(tmp_path) as stand:
         deaf = await stand.attached("deaf", "d1")
         north = await stand.attached("north")
@@ -460,7 +510,11 @@ async def test_watched_status_comes_at_once_and_after_each_change(tmp_path: Path
 
 
 async def test_stages_are_numbered_in_order_through_rounds(tmp_path: Path) -> None:
-    """A receiver drops duplicates and sees gaps by their sequence."""
+    """A receiver drops duplicates and sees gaps by their sequence.
+
+    Elsewhere: a prototype told its stage from shared state that was read later, so that the end
+    of a round was reported as the Selection of the next.
+    """
     async with a_stand(tmp_path) as stand, a_control(stand.coordinator) as control:
         session, _ = await stand.start(3, goal_count=1, selection_timeout_s=0.01)
         await within(session.over.wait())

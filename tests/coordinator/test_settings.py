@@ -70,3 +70,57 @@ def test_plan_is_impossible_error_names_setting_and_source(
 
     assert caught.value.setting == setting
     assert caught.value.source == f"flag --{setting.replace('_', '-')}"
+
+
+def test_webservers_are_named_each_is_told_once() -> None:
+    """By a repeated flag, and signed with the secret."""
+    settings = load_settings(
+        CoordinatorSettings,
+        {
+            "webservers": [
+                "http://127.0.0.1:8050",
+                "https://hw.example/in?x=1",
+                "http://127.0.0.1:8050",
+            ],
+            "webserver_secret": "a secret of ours",
+        },
+    ).settings
+
+    push = settings.push()
+
+    assert push.urls == ("http://127.0.0.1:8050", "https://hw.example/in?x=1")
+    assert push.secret == "a secret of ours"
+    assert "a secret of ours" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:8050",
+        "ftp://hw.example",
+        "http://",
+        "http://:8050",
+        "http://hw.example:0",
+        "http://hw.example:123456",
+        "http://hw example/",
+        "http://hw.example/#fragment",
+        "http://ann:hidden@hw.example/",
+        "http://hw.example/\n",
+        "http://[::1",
+        "",
+    ],
+)
+def test_url_cannot_be_posted_to_the_operator_is_told_and_no_password_is_shown(url: str) -> None:
+    """At the start, not with the first stage."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(CoordinatorSettings, {"webservers": [url]})
+
+    assert caught.value.setting == "webservers"
+    assert "http://127.0.0.1:8050" in caught.value.expected
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:8050", "https://hw-1.example.org", "http://h/a?b=c"])
+def test_url_can_be_posted_to_it_is_kept_as_it_is(url: str) -> None:
+    """Exactly that URL is sent to."""
+    assert load_settings(CoordinatorSettings, {"webservers": [url]}).settings.webservers == (url,)

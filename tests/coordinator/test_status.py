@@ -18,7 +18,7 @@ from coordinator.memory import Memory
 from coordinator.record import RoundOutcome
 from coordinator.roster import Claim, Counts, Standing
 from coordinator.round import Round
-from coordinator.status import status_of
+from coordinator.status import Myself, status_of
 from federation.phases import Outcome, Phase
 from federation.plan import RoundPlan
 from federation.runtime.clock import Clock
@@ -26,6 +26,7 @@ from tests.servers import a_shared_directory
 
 NORTH, SOUTH = Owner("north", "n1"), Owner("south", "s1")
 PLAN = RoundPlan(goal_count=2)
+MYSELF = Myself("/data", "1.0", "c0ffee")
 MESSAGE_BYTES_MAX = 3 << 20
 """gRPC refuses messages above 4 MiB."""
 
@@ -77,7 +78,7 @@ def test_running_round_is_shown_with_its_clients(driver: Driver) -> None:
     """Where each stands and why."""
     driver.ledger = Ledger(round=a_round(driver))
 
-    shown = status_of(driver, "/data", "1.0").round
+    shown = status_of(driver, MYSELF).round
 
     assert [(c.client_id, c.selector_id, c.standing, c.reason) for c in shown.clients] == [
         ("ann", "north", "pending", ""),
@@ -99,7 +100,7 @@ def test_completed_round_has_no_deadline(driver: Driver) -> None:
         round=a_round(driver, phase=Phase.COMPLETED, outcome=Outcome.ABANDONED, reason="why")
     )
 
-    shown = status_of(driver, "/data", "1.0").round
+    shown = status_of(driver, MYSELF).round
 
     assert (shown.deadline_s, shown.reason) == (0.0, "why")
 
@@ -109,7 +110,7 @@ def test_selectors_are_shown_with_the_clients_on_their_streams(driver: Driver) -
     driver.links.attach(Link(NORTH, "north.example:50051"))
     driver.ledger = Ledger(round=a_round(driver, waiting={"dan": NORTH}))
 
-    shown = status_of(driver, "/data", "1.0").selectors
+    shown = status_of(driver, MYSELF).selectors
 
     assert [(s.selector_id, s.attached, s.address, s.held) for s in shown] == [
         ("north", True, "north.example:50051", 2),
@@ -117,12 +118,26 @@ def test_selectors_are_shown_with_the_clients_on_their_streams(driver: Driver) -
     ]
 
 
+def test_status_says_what_coordinator_and_selectors_say_of_themselves(driver: Driver) -> None:
+    """By it a check-up compares releases and directories; who is away says nothing."""
+    driver.links.attach(Link(NORTH, "north.example:50051", "0.9", "f00d"))
+    driver.ledger = Ledger(round=a_round(driver))
+
+    status = status_of(driver, MYSELF)
+
+    assert (status.version, status.directory_mark) == ("1.0", "c0ffee")
+    assert [(s.selector_id, s.version, s.directory_mark) for s in status.selectors] == [
+        ("north", "0.9", "f00d"),
+        ("south", "", ""),
+    ]
+
+
 def test_clients_that_wait_are_counted(driver: Driver) -> None:
     """In the lobby between rounds, in the round while one runs."""
     driver.lobby.waiting = {"ann": NORTH, "ben": NORTH}
-    between = status_of(driver, "/data", "1.0").waiting_clients
+    between = status_of(driver, MYSELF).waiting_clients
     driver.ledger = Ledger(round=a_round(driver, waiting={"dan": NORTH}))
-    during = status_of(driver, "/data", "1.0").waiting_clients
+    during = status_of(driver, MYSELF).waiting_clients
 
     assert (between, during) == (2, 1)
 
@@ -132,7 +147,7 @@ def test_status_of_many_clients_stays_far_from_the_limit_on_a_message(driver: Dr
     for number in range(1, KEPT_MAX + 1):
         driver.rounds.append(a_record(number, clients=40))
 
-    status = status_of(driver, "/data", "1.0")
+    status = status_of(driver, MYSELF)
 
     listed = [len(record.clients) for record in status.recent_rounds]
     assert status.ByteSize() < MESSAGE_BYTES_MAX

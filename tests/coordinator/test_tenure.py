@@ -9,6 +9,7 @@ import pytest
 
 from coordinator.tenure import SUPERSEDED, Tenure
 from federation.errors import SettingsError, StoreError
+from federation.runtime.directory_mark import read_mark
 
 
 def test_second_coordinator_on_a_directory_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
@@ -31,6 +32,18 @@ def test_coordinator_ends_the_next_one_has_a_higher_epoch(tmp_path: Path) -> Non
         tenure.release()
 
     assert epochs == [1, 2, 3]
+
+
+def test_coordinator_starts_its_mark_is_a_new_one_and_can_be_read(tmp_path: Path) -> None:
+    """By it others know the directory; a copy of it has the mark of an earlier start."""
+    marks = []
+    for _ in range(2):
+        tenure = Tenure(tmp_path / "coordinator")
+        assert read_mark(tmp_path) == tenure.mark
+        marks.append(tenure.mark)
+        tenure.release()
+
+    assert marks[0] != marks[1]
 
 
 def test_lock_did_not_hold_the_earlier_coordinator_finds_that_it_is_out_of_office(

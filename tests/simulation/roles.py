@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 from client.artifacts import Artifacts
@@ -24,6 +25,7 @@ from federation.runtime.tasks import until_first
 from federation.v1 import coordination_pb2_grpc
 from selector.selector import Selector
 from selector.service import ParticipationService
+from selector.spool import Spool
 from selector.uplink import Superseded, Uplink
 from tests.simulation.directory import SimulatedShelf
 from tests.simulation.faults import COORDINATOR
@@ -66,7 +68,7 @@ async def coordinate(
         await driver.ready.wait()
         serves()
         if driver.ledger.session is None:
-            await driver.start_session(plan, rounds)
+            await driver.sessions.start(plan, rounds)
         await asyncio.Event().wait()
 
     await until_first(driver.run(), start_session())
@@ -78,6 +80,8 @@ async def select(
     rng: random.Random,
     reports_in_flight_max: int,
     began: Callable[[Selector, Uplink], None],
+    *,
+    spooled: bool,
 ) -> None:
     """Be a selector, until killed, superseded or drained; as ``selector.app`` has it."""
     process = PROCESS.get()
@@ -90,11 +94,13 @@ async def select(
         report_stall_s=8.0,
         held_max=20_000,
         keep_updates=False,
+        spool=_spool(around, process, selector_id, rng) if spooled else None,
     )
     shelf: Any = SimulatedShelf(around.directory)
     selector.shelf = shelf
     selector.address = selector_id
     uplink = Uplink(selector, COORDINATOR, 10.0, 5.0, draw=rng.uniform)
+    await selector.resume()
     began(selector, uplink)
 
     def add(server: Any) -> None:
@@ -111,13 +117,29 @@ async def select(
                 await selector.idle.wait()
         except TimeoutError:
             pass
-        selector.finish_draining()
-        await uplink.say_goodbye()
+        await uplink.say_last(selector.finish_draining())
 
     try:
         await until_first(uplink.run(), selector.desk.watch_stalls(), drain_when_told())
     except Superseded:
-        return
+        selector.yield_to_another()
+
+
+def _spool(around: Surroundings, process: Process, selector_id: str, rng: random.Random) -> Spool:
+    """Return the selector's spool, on a real but fast disk."""
+    spool = Spool(around.folder / f"spool-{selector_id}", 1 << 20)
+
+    def ended() -> None:
+        """What its threads had begun, the disk has, or has not."""
+        for executor in process.executors:
+            for job in executor.running.values():
+                if executor.name in ("fold", "disk") and rng.random() < 0.5:
+                    with suppress(Exception):
+                        job()
+        spool.close()
+
+    around.at_end_of(process, ended)
+    return spool
 
 
 def client(

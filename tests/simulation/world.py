@@ -157,7 +157,14 @@ class World:
             self.outside.serves(process, Owner(selector_id, selector.incarnation))
 
         process.main(
-            roles.select(self.around, selector_id, rng, scenario.reports_in_flight_max, began)
+            roles.select(
+                self.around,
+                selector_id,
+                rng,
+                scenario.reports_in_flight_max,
+                began,
+                spooled=selector_id in scenario.spooled,
+            )
         )
 
     def start_client(self, client_id: str) -> None:
