@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from federation.errors import SettingsError
 from federation.identifiers import CLIENT_ID_RULE, is_client_id
 from federation.runtime.settings import EVERYDAY, HostPorts, RoleSettings, Shown
+from federation.runtime.user_folders import user_cache, user_state
 
 SHARD_RULE = "it must be K/N, the K-th of N equal parts, with K from 1 to N, e.g. 1/4"
 FETCH_FINAL_RULE = "its name must end in .npz or .h5, which says what is written"
@@ -27,18 +27,6 @@ def _checked_client_id(text: str) -> str:
     if not is_client_id(text):
         raise ValueError(CLIENT_ID_RULE)
     return text
-
-
-def _user_folder(variable: str, usual: str) -> Path:
-    """Return our part of a folder that the user's desktop names, else of the usual one."""
-    named = os.environ.get(variable, "")
-    # The rule of the XDG specification: a relative one is not valid.
-    folder = Path(named) if os.path.isabs(named) else Path.home() / usual
-    return folder / "headwater"
-
-
-def _user_cache() -> Path:
-    return _user_folder("XDG_CACHE_HOME", ".cache")
 
 
 def _checked_fetch_final(path: Path | None) -> Path | None:
@@ -147,7 +135,7 @@ class ClientSettings(RoleSettings):
         Path,
         Field(
             description="Folder in which model files are kept; several clients may share it.",
-            default_factory=_user_cache,
+            default_factory=user_cache,
         ),
         Shown(default="headwater in $XDG_CACHE_HOME or in ~/.cache"),
     ]
@@ -189,7 +177,7 @@ class ClientSettings(RoleSettings):
         """Where the client keeps what outlives its process, if anywhere."""
         if self.state is not None or self.given_client_id is None:
             return self.state
-        return _user_folder("XDG_STATE_HOME", ".local/state") / self.given_client_id
+        return user_state() / self.given_client_id
 
     @model_validator(mode="after")
     def _one_thing_to_do(self) -> ClientSettings:

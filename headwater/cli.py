@@ -15,8 +15,10 @@ VERBS = {
     "coordinator": "headwater.role_verbs:add_coordinator",
     "selector": "headwater.role_verbs:add_selector",
     "client": "headwater.role_verbs:add_client",
+    "webserver": "headwater.role_verbs:add_webserver",
     "status": "headwater.status_verb:add_status",
     "session": "headwater.session_verbs:add_session",
+    "doctor": "headwater.doctor:add_doctor",
     "checkpoint": "headwater.checkpoint_verbs:add_checkpoint",
     "version": "headwater.status_verb:add_version",
 }

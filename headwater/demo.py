@@ -15,15 +15,16 @@ from client.keras_trainer import require_keras
 from federation.errors import FederationError, SettingsError
 from federation.phases import Outcome
 from federation.runtime import wire
+from federation.runtime.control import get_status, start_session, stop_session, watch_status
 from federation.runtime.disk import store_errors
 from federation.runtime.initialise import initialise
 from federation.runtime.store import SharedDirectory
 from federation.runtime.tasks import until_first
 from federation.v1 import control_pb2 as pb
 from headwater.children import Child, ChildFailed, Children
-from headwater.control import get_status, start_session, stop_session, watch_status
 from headwater.demo_judge import DemoJudge
 from headwater.demo_losses import after_loss
+from headwater.demo_page import USUAL_PORT, free_port, page_arguments, why_no_page
 from headwater.demo_settings import DemoSettings
 from headwater.local import BUILTIN, HOST
 from headwater.views import print_line, view_for
@@ -62,6 +63,8 @@ class Demo:
         self._children = Children(self._logs)
         self._as_json = as_json
         self._view = view_for(as_json=as_json)
+        self._page = ""
+        self._rounds_done = False
         self._last_round = 0
         self._to_judge: asyncio.Queue[pb.RoundRecord] = asyncio.Queue()
 
@@ -77,8 +80,9 @@ class Demo:
         except FederationError as error:
             self._farewell(error.reason)
             raise
-        self._farewell("interrupted" if stopped else "")
-        return INTERRUPTED if stopped else 0
+        cut_short = stopped and not self._rounds_done
+        self._farewell("interrupted" if cut_short else "")
+        return INTERRUPTED if cut_short else 0
 
     async def _run_until(self, stop: asyncio.Event) -> bool:
         """Run it; return whether it was told to stop."""
@@ -133,13 +137,19 @@ class Demo:
     async def _start(self, children: Children) -> str:
         """Start all processes; return the coordinator's HOST:PORT."""
         settings = self._settings
+        coordinator_port = free_port(HOST)
+        address = f"{HOST}:{coordinator_port}"
+        await self._start_page(children, address)
         counted = [plural(settings.selectors, "selector"), plural(settings.clients, "client")]
         self._say(f"Starting a coordinator, {' and '.join(counted)} in {self._folder}")
         every = self._every_process()
-        server = [*every, "--host", HOST, "--port", "0", "--shared-data", str(self._folder)]
-        coordinator = await children.start("coordinator", "coordinator", [*server, *self._plan()])
-        address = f"{HOST}:{await children.listening_port(coordinator)}"
+        server = [*every, "--host", HOST, "--shared-data", str(self._folder)]
+        arguments = [*server, "--port", str(coordinator_port), *self._plan()]
+        arguments += ["--webserver", self._page] if self._page else []
+        coordinator = await children.start("coordinator", "coordinator", arguments)
+        await children.listening_port(coordinator)
         await self._begin_session(address)
+        server += ["--port", "0"]
         selectors = []
         for number in range(1, settings.selectors + 1):
             name = f"selector-{number}"
@@ -153,6 +163,19 @@ class Demo:
         self._say(f"All run, the coordinator at {address}; logs are in {self._logs}")
         self._say("The clients check in once they have loaded TensorFlow, in some seconds")
         return address
+
+    async def _start_page(self, children: Children, coordinator: str) -> None:
+        """Start the webserver and say where its page is, or why there is none."""
+        if why := why_no_page():
+            self._say(f"There is no page to watch it on: {why}")
+            return
+        port = free_port(HOST, USUAL_PORT)
+        flags = [*self._every_process(), "--host", HOST, "--port", str(port)]
+        flags += page_arguments(self._folder, coordinator)
+        webserver = await children.start("webserver", "webserver", flags)
+        await children.listening_port(webserver)
+        self._page = f"http://{HOST}:{port}/"
+        self._say(f"Watch it on {self._page}")
 
     async def _begin_session(self, address: str) -> None:
         """Start the rounds; what an earlier demo in this folder left unfinished ends."""
@@ -171,6 +194,7 @@ class Demo:
             *("--keepalive-timeout-s", str(settings.keepalive_timeout_s)),
             *("--log-level", settings.log_level),
             "--log-json" if settings.log_json else "--no-log-json",
+            *("--log-to", "stderr"),  # standard output has the listening line, which is read here
         ]
 
     def _plan(self) -> list[str]:
@@ -201,7 +225,11 @@ class Demo:
     # -- Watching -------------------------------------------------------------------------------
 
     async def _watch(self, address: str) -> None:
-        """Show each stage, until the session is over and every round is judged."""
+        """Show each stage, until the session is over and every round is judged.
+
+        With a page, and a person before the terminal, that is no end: they may start another one.
+        """
+        stays = bool(self._page) and sys.stdout.isatty() and not self._settings.exit
         async with contextlib.aclosing(watch_status(address)) as statuses:
             async for status in statuses:
                 self._view.show(status)
@@ -210,8 +238,16 @@ class Demo:
                         self._last_round = record.round_number
                         self._to_judge.put_nowait(record)
                 if status.HasField("session") and not status.session.running:
-                    break
+                    if not stays:
+                        break
+                    self._say_that_it_stays()
         await self._to_judge.join()
+
+    def _say_that_it_stays(self) -> None:
+        if not self._rounds_done:
+            self._rounds_done = True
+            self._say(f"All rounds are done; {self._page} stays up, also to start more of them")
+            self._say("Ctrl-C ends the demo")
 
     async def _judge(self) -> None:
         """Show how well each committed checkpoint knows the digits; runs until cancelled."""

@@ -9,7 +9,7 @@ WRONG_SETTING = 2
 """Exit status of a process that cannot work with what it was given."""
 
 STARTS_MAX = 4
-"""A client that has ended by itself so often is not started again."""
+"""A process that has ended by itself so often is not started again."""
 
 
 def after_loss(
@@ -23,8 +23,11 @@ def after_loss(
         starts: How often a process of its name has been started.
         modules_left: What those run that are still there.
     """
-    if module == "client" and status != WRONG_SETTING and starts < STARTS_MAX:
+    again = status != WRONG_SETTING and starts < STARTS_MAX
+    if module == "client" and again:
         return "start-again"  # rounds wait for all clients
+    if module == "webserver":
+        return "start-again" if again else "go-on"  # no round needs it
     if module == "selector" and "selector" in modules_left:
         return "go-on"  # its clients know the others
     return "end"

@@ -47,6 +47,14 @@ class DemoSettings(RoleSettings):
         float, Field(gt=0, description="Step size of the clients' optimizer.")
     ] = 0.4
 
+    exit: Annotated[
+        bool,
+        Field(
+            description="End after the last round also on a terminal, where the page would stay "
+            "up until Ctrl-C."
+        ),
+        EVERYDAY,
+    ] = False
     drain_s: Annotated[Seconds, Field(description="Seconds that each process has to end in.")] = 2.0
     log_json: Annotated[bool, Field(description="Log JSON lines instead of text for people.")] = (
         False

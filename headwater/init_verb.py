@@ -35,12 +35,21 @@ def init(
         bool,
         typer.Option("--force", help="Start again from these weights; history is kept."),
     ] = False,
+    if_missing: Annotated[
+        bool,
+        typer.Option("--if-missing", help="Leave a directory that is laid out already as it is."),
+    ] = False,
 ) -> None:
     """Initialise a shared directory."""
     from federation.runtime.initialise import initialise
+    from federation.runtime.store import SharedDirectory
     from headwater.digits_model import BUILTIN_MODEL
     from headwater.progress import bar_on_terminal
 
+    with errors_said("init"):
+        if if_missing and not force and SharedDirectory(shared_data).is_initialised():
+            print(f"{shared_data} is laid out already and was left as it is")
+            return
     with errors_said("init"), bar_on_terminal() as bar:
         initialise(
             shared_data,

@@ -152,7 +152,7 @@ class LocalFederation:
             )
         outcomes: list[RoundOutcome] = []
         driver = self._coordinator.driver
-        session = await driver.start_session(self.plan, rounds, outcomes.append)
+        session = await driver.sessions.start(self.plan, rounds, outcomes.append)
         try:
             await until_first(self._wait(session.over), self._run_clients(sessions), self._watch())
         finally:

@@ -9,6 +9,7 @@ from coordinator.settings import CoordinatorSettings
 from federation.runtime.settings_command import add_settings_command
 from headwater.demo_settings import DemoSettings
 from selector.settings import SelectorSettings
+from webserver.settings import WebserverSettings
 
 
 def add_demo(app: typer.Typer) -> None:
@@ -58,3 +59,14 @@ def add_client(app: typer.Typer) -> None:
         return run(settings)
 
     add_settings_command(app, ClientSettings, run)
+
+
+def add_webserver(app: typer.Typer) -> None:
+    """Add ``headwater webserver``."""
+
+    def run(settings: WebserverSettings) -> int:
+        from webserver.app import run
+
+        return run(settings)
+
+    add_settings_command(app, WebserverSettings, run)

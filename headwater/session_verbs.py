@@ -62,7 +62,7 @@ RoundOption = Annotated[
 
 def _start(rounds: int, coordinator: str, as_json: bool, **options: object) -> None:
     """Start a session; the options are the plan's settings, None where not given."""
-    from headwater.control import start_session
+    from federation.runtime.control import start_session
 
     plan = {name: value for name, value in options.items() if value is not None}
     with errors_said("session start"):
@@ -80,7 +80,7 @@ def stop(
     as_json: JsonOption = False,
 ) -> None:
     """End the running session."""
-    from headwater.control import stop_session
+    from federation.runtime.control import stop_session
 
     with errors_said("session stop"):
         session = asyncio.run(stop_session(coordinator, after_round=after_round))
@@ -98,7 +98,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Print what is remembered of rounds."""
-    from headwater.control import get_rounds, get_status
+    from federation.runtime.control import get_rounds, get_status
 
     if round_number is not None:
         with errors_said("session show"):
@@ -128,7 +128,7 @@ def show(
 
 async def _round(coordinator: str, round_number: int) -> pb.RoundRecord | pb.RoundStatus:
     """Return the round, which may be the one that runs."""
-    from headwater.control import get_rounds, get_status
+    from federation.runtime.control import get_rounds, get_status
 
     record = await get_rounds(coordinator, round_number, limit=1)
     if record and record[0].round_number == round_number:

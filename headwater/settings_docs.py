@@ -5,23 +5,29 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from pydantic.fields import FieldInfo
+
 from client.settings import ClientSettings
 from coordinator.settings import CoordinatorSettings
 from federation.runtime.settings import (
     CONFIG_VARIABLE,
     RoleSettings,
     environment_name,
+    file_variable,
     flag_name,
+    is_secret,
     shown,
 )
 from federation.runtime.settings_command import default_text, fields_in_order
 from headwater.generated_docs import table_row, write_or_check
 from selector.settings import SelectorSettings
+from webserver.settings import WebserverSettings
 
 SETTINGS_CLASSES: tuple[type[RoleSettings], ...] = (
     CoordinatorSettings,
     SelectorSettings,
     ClientSettings,
+    WebserverSettings,
 )
 """The models of all roles, in the order in which they are documented."""
 
@@ -46,6 +52,9 @@ selectors = ["10.0.0.7:50051", "10.0.0.8:50051"]
 
 In the environment a list is separated by commas; as a flag it is repeated. A wrong value and an
 unknown name end the command with status 2 and say where they were given and what would be right.
+A secret is better given by a file: the second variable in its row names one, whose last line's end
+does not count. Containers take the same variables; what the images set is in
+[deployment.md](deployment.md#settings).
 `--show-settings` (with `--json` if a program reads it) prints what holds, each with its source.
 Everyday settings are in **bold**.
 """
@@ -73,12 +82,19 @@ def _section(settings_class: type[RoleSettings]) -> str:
         cells = [
             f"**`{name}`**" if shown(field).everyday else f"`{name}`",
             f"`{flag}`, `--no-{flag.removeprefix('--')}`" if both else f"`{flag}`",
-            f"`{environment_name(name)}`",
+            _variables(name, field),
             default_text(field) or "not given",
             field.description or "",
         ]
         lines.append(table_row(cells))
     return "\n".join(lines) + "\n"
+
+
+def _variables(name: str, field: FieldInfo) -> str:
+    variables = [environment_name(name)]
+    if is_secret(field):
+        variables.append(file_variable(name))
+    return ", ".join(f"`{variable}`" for variable in variables)
 
 
 if __name__ == "__main__":

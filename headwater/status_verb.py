@@ -40,7 +40,7 @@ def status(
     """Print the coordinator's status, once or for as long as it changes."""
     import asyncio
 
-    from headwater.control import get_status
+    from federation.runtime.control import get_status
     from headwater.words import status_in_words
 
     if watch:

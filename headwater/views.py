@@ -15,9 +15,9 @@ from rich.live import Live
 
 from federation.phases import Phase
 from federation.runtime import wire
+from federation.runtime.control import watch_status
 from federation.runtime.process import stop_on_signals
 from federation.v1 import control_pb2 as pb
-from headwater.control import watch_status
 from headwater.live import picture
 from headwater.verbs import facts_of
 from headwater.words import round_in_words, stage_in_words, storage_in_words

@@ -9,9 +9,13 @@ import signal
 import sys
 
 
-def say_listening(role: str, name: str, host: str, port: int) -> None:
+def say_listening(
+    role: str, name: str, host: str, port: int, *, metrics_port: int | None = None
+) -> None:
     """Print the one line of standard output that tells where this server listens, as JSON."""
     line = {"event": "listening", "role": role, "name": name, "host": host, "port": port}
+    if metrics_port is not None:
+        line["metrics_port"] = metrics_port
     print(json.dumps(line), file=sys.stdout, flush=True)
 
 

@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
+from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
@@ -32,24 +33,31 @@ from federation.errors import SettingsError
 ENVIRONMENT_PREFIX = "HEADWATER_"
 CONFIG_VARIABLE = "HEADWATER_CONFIG"
 DEFAULT_SOURCE = "the default"
+CONCEALED = "**********"
+"""What stands for a secret, as pydantic has it."""
 
-ROLES = ("coordinator", "selector", "client")
+ROLES = ("coordinator", "selector", "client", "webserver")
 """The roles that have settings, which are also the tables that a TOML file may have."""
 
 SETTING_NAMES = frozenset(
     """
-    advertise batch_size cache cache_bytes_max client_id commit_timeout_s coordinator data drain_s
-    epochs fetch_final goal_count grace_s held_max history_keep host keep_updates keepalive_s
-    keepalive_timeout_s learning_rate log_json log_level min_reports over_selection port
-    report_stall_s report_window_s reports_in_flight_max retry_delay_max_s retry_delay_min_s
-    return_s rounds seed selection_pipelined selection_timeout_s selector_id selectors shard
-    shared_data skew state trainer update_norm_max weight_max weighting
+    advertise allowed_hosts batch_size cache cache_bytes_max client_id commit_timeout_s
+    control_token coordinator data database drain_s epochs fetch_final goal_count grace_s held_max
+    history_keep history_rounds_max host keep_updates keepalive_s keepalive_timeout_s learning_rate
+    log_json log_level log_to metrics_port min_reports over_selection port report_stall_s
+    report_window_s reports_in_flight_max retry_delay_max_s retry_delay_min_s return_s rounds secret
+    seed selection_pipelined selection_timeout_s selector_id selectors shard shared_data skew
+    spool spool_bytes_max state trainer update_norm_max webserver_secret webservers weight_max
+    weighting
     """.split()  # noqa: SIM905 - a list would take a line a word
 )
 """Every setting of every role, so that a role can tell a misspelt variable from another role's.
 
 Roles do not import each other; a test compares this with their models.
 """
+
+SECRET_NAMES = frozenset({"control_token", "secret", "webserver_secret"})
+"""Those of them that are secrets, which a file may hold."""
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 
@@ -75,6 +83,56 @@ HostPort = Annotated[str, AfterValidator(checked_host_port)]
 
 HostPorts = Annotated[tuple[HostPort, ...], NoDecode, BeforeValidator(_split_at_commas)]
 """Several of them: a TOML list, a repeated flag, or separated by commas in the environment."""
+
+
+def _checked_host_name(text: str) -> str:
+    if not _HOST.fullmatch(text):
+        raise ValueError("it must be the name of a host, without port, e.g. hw.example.org")
+    return text.lower()
+
+
+HostNames = Annotated[
+    tuple[Annotated[str, AfterValidator(_checked_host_name)], ...],
+    NoDecode,
+    BeforeValidator(_split_at_commas),
+]
+"""Names of hosts, given as ``HostPorts`` are."""
+
+
+def _checked_web_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"it is no URL; {_WEB_URL_RULE}") from None
+    if parts.scheme not in ("http", "https") or not _HOST.fullmatch(_host_in(parts.netloc)):
+        raise ValueError(_WEB_URL_RULE)
+    if parts.username is not None or parts.fragment or port == 0 or not text.isprintable():
+        raise ValueError(f"{_WEB_URL_RULE}, and without a user's name, a password or a fragment")
+    return text
+
+
+def _host_in(netloc: str) -> str:
+    return re.sub(r":[0-9]*$", "", netloc.rpartition("@")[2])
+
+
+_WEB_URL_RULE = "it must be a URL such as http://127.0.0.1:8050 or https://hw.example.org/updates"
+
+WebUrls = Annotated[
+    tuple[Annotated[str, AfterValidator(_checked_web_url)], ...],
+    NoDecode,
+    BeforeValidator(_split_at_commas),
+]
+"""Where HTTP servers are reached, given as ``HostPorts`` are."""
+
+Secret = Annotated[SecretStr, Field(min_length=16, max_length=1000)]
+"""Known to those who were told it; shown to nobody, also not where it is wrong.
+
+Its environment variable has a second form, ``..._FILE``, which names a file that holds it.
+"""
+
+SECRET_BYTES_MAX = 4096
+"""Of a file that holds a secret; a larger one is some other file."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -139,8 +197,12 @@ class RoleSettings(BaseSettings):
     log_json: Annotated[
         bool | None,
         Field(description="Log JSON lines instead of text for people."),
-        Shown(default="yes unless standard error is a terminal"),
+        Shown(default="yes unless logs go to a terminal"),
     ] = None
+    log_to: Annotated[
+        Literal["stderr", "stdout"],
+        Field(description="Which output logs go to; the images log to standard output."),
+    ] = "stderr"
 
     @classmethod
     def settings_customise_sources(
@@ -187,6 +249,16 @@ def environment_name(name: str) -> str:
     return ENVIRONMENT_PREFIX + name.upper()
 
 
+def is_secret(field: FieldInfo) -> bool:
+    """Say whether a field is a secret, which may be given by a file as well."""
+    return _kind_of(field) is SecretStr
+
+
+def file_variable(name: str) -> str:
+    """Return the variable that names a secret's file: ``HEADWATER_SECRET_FILE`` for ``secret``."""
+    return environment_name(name) + "_FILE"
+
+
 def load_settings(
     settings_class: type[S], flags: Mapping[str, object], config: Path | None = None
 ) -> Effective[S]:
@@ -212,6 +284,9 @@ def load_settings(
     for name, value in _read_environment(settings_class).items():
         values[name] = value
         sources[name] = f"environment {environment_name(name)}"
+    for name, value in _read_secret_files(settings_class).items():
+        values[name] = value
+        sources[name] = f"environment {file_variable(name)}"
     for name, value in flags.items():
         values[name] = value
         sources[name] = f"flag {flag_name(name, settings_class.model_fields[name])}"
@@ -271,12 +346,44 @@ def _read_table(settings_class: type[RoleSettings], path: Path, named_by: str) -
 
 def _read_environment(settings_class: type[RoleSettings]) -> dict[str, Any]:
     known = {environment_name(name) for name in SETTING_NAMES | settings_class.model_fields.keys()}
-    known.add(CONFIG_VARIABLE)
+    known |= {CONFIG_VARIABLE, *map(file_variable, SECRET_NAMES)}
     for variable, value in os.environ.items():
         if variable.upper().startswith(ENVIRONMENT_PREFIX) and variable.upper() not in known:
             expected = f"no role has such a setting{_hint(variable, known)}"
-            raise _unknown(variable, value, expected, "environment")
+            # What was to be a secret is one, also under a name that is misspelt.
+            meant = set(difflib.get_close_matches(variable.upper(), list(known), n=1))
+            is_concealed = meant & set(map(environment_name, SECRET_NAMES))
+            raise _unknown(variable, CONCEALED if is_concealed else value, expected, "environment")
     return EnvSettingsSource(settings_class, env_ignore_empty=True)()
+
+
+def _read_secret_files(settings_class: type[RoleSettings]) -> dict[str, str]:
+    """Return the secrets that files hold, without the line's end that editors add."""
+    found = {}
+    for name, field in settings_class.model_fields.items():
+        variable = file_variable(name)
+        named = os.environ.get(variable) if is_secret(field) else None
+        if not named:
+            continue
+        source = f"environment {variable}"
+        if os.environ.get(environment_name(name)):
+            expected = f"give either it or {environment_name(name)}, not both"
+            raise SettingsError(variable, named, expected, source=source)
+        try:
+            with Path(named).open("rb") as file:
+                content = file.read(SECRET_BYTES_MAX + 1)
+            text = content.decode()
+        except (OSError, ValueError) as problem:
+            what = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8 text"
+            expected = f"it must name a readable file that holds the secret ({what})"
+            raise SettingsError(
+                variable, named, expected, source=source, reason="settings-unreadable"
+            ) from None
+        if len(content) > SECRET_BYTES_MAX:
+            expected = f"a secret's file has at most {SECRET_BYTES_MAX} bytes"
+            raise SettingsError(variable, named, expected, source=source)
+        found[name] = text.rstrip("\r\n")
+    return found
 
 
 def _unknown(name: str, value: object, expected: str, source: str) -> SettingsError:
@@ -293,8 +400,14 @@ def _first_of(
 ) -> SettingsError:
     error = invalid.errors()[0]
     name = str(error["loc"][0])
-    expected = _expected(settings_class.model_fields[name], error)
-    return SettingsError(name, error["input"], expected, source=sources[name])
+    field = settings_class.model_fields[name]
+    value = CONCEALED if is_secret(field) else _without_password(error["input"])
+    return SettingsError(name, value, _expected(field, error), source=sources[name])
+
+
+def _without_password(value: object) -> object:
+    """Return a value as it may be shown: a URL's user and password are nobody's business."""
+    return re.sub(r"//[^/]*@", f"//{CONCEALED}@", value) if isinstance(value, str) else value
 
 
 def _expected(field: FieldInfo, error: ErrorDetails) -> str:
@@ -305,14 +418,22 @@ def _expected(field: FieldInfo, error: ErrorDetails) -> str:
 
 def allowed_values(field: FieldInfo) -> str:
     """Say what a field takes: ``"a whole number from 0 to 65535"``."""
-    kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)]
     optional = type(None) in get_args(field.annotation)
-    kind = kinds[0] if optional else field.annotation
+    kind = _kind_of(field)
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(get_args(kind))
+    if kind is SecretStr:
+        return "text of 16 to 1000 characters" + (", or not given" if optional else "")
     words = _KIND_WORDS.get(get_origin(kind) or kind, "text")
     words = f"{words} {_bounds(field.metadata)}".strip()
     return words + (", or not given" if optional else "")
+
+
+def _kind_of(field: FieldInfo) -> Any:
+    """Return a field's type without its bounds and without None."""
+    kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)]
+    kind = kinds[0] if type(None) in get_args(field.annotation) else field.annotation
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 _KIND_WORDS: dict[object, str] = {

@@ -82,7 +82,12 @@ def settings_command(
                 _show(effective, as_json=as_json)
                 return
             settings = effective.settings
-            configure_logging(settings.log_level, settings_class.role, settings.log_json)
+            configure_logging(
+                settings.log_level,
+                settings_class.role,
+                settings.log_json,
+                stream=sys.stdout if settings.log_to == "stdout" else sys.stderr,
+            )
             try:
                 status = (run_as_json if as_json and run_as_json else run)(settings)
             except SettingsError as wrong:

@@ -79,6 +79,10 @@ class SharedDirectory:
         """Return where a selector keeps accepted updates, if it is told to."""
         return self.root / checked_selector_id(selector_id) / "roundFiles"
 
+    def spool(self, selector_id: str) -> Path:
+        """Return where a selector keeps what it must not forget, if it is told to."""
+        return self.root / checked_selector_id(selector_id) / "spool"
+
     def current_round_number(self) -> int:
         """Return which round made the current checkpoint; 0 if none did. Raises ``StoreError``."""
         stamp = read_stamp(self.checkpoint)

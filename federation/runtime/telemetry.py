@@ -1,7 +1,8 @@
-"""Logs: text for people on a terminal, JSON lines elsewhere, always on standard error.
+"""Logs: text for people on a terminal, JSON lines elsewhere, usually on standard error.
 
-Standard output is left to the JSON ``listening`` line. Importing this configures nothing, so that
-the library inside somebody else's program logs the way that program says.
+Standard output is left to the JSON ``listening`` line, or shared with it, as in a container.
+Importing this configures nothing, so that the library inside somebody else's program logs the way
+that program says.
 """
 
 from __future__ import annotations

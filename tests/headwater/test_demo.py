@@ -1,16 +1,21 @@
-"""What a demo prints for programs; tests/system/test_demo.py runs whole ones."""
+"""What a demo prints for programs, and when it ends; tests/system/test_demo.py runs whole ones."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 
 from federation.errors import FederationError
+from federation.v1 import control_pb2 as pb
 from headwater.children import ChildFailed
 from headwater.demo import Demo
 from headwater.demo_settings import DemoSettings
+from tests.waiting import eventually
 
 
 class Ending(Demo):
@@ -61,3 +66,67 @@ async def test_demo_fails_its_last_line_has_the_reason(
 
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line).items() >= {"event": "end", "reason": "process-failed"}.items()
+
+
+class Watched(Demo):
+    """A demo of which only the watching runs; its rounds are over at once."""
+
+    def __init__(self, folder: Path, page: str, **settings: bool) -> None:
+        super().__init__(DemoSettings(shared_data=folder, **settings), as_json=True)  # type: ignore[arg-type]
+        self._page = page
+
+    async def _run(self) -> None:
+        await self._watch("nowhere:1")
+
+
+async def _over(_target: str) -> AsyncGenerator[pb.Status, None]:
+    """Tell that the session is over, twice, and then nothing more."""
+    for _ in range(2):
+        yield pb.Status(session=pb.SessionStatus(rounds=1, rounds_completed=1))
+    await asyncio.Event().wait()
+
+
+@pytest.fixture(name="terminal")
+def _terminal(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A demo before a person."""
+    monkeypatch.setattr("headwater.demo.require_keras", lambda: None)
+    monkeypatch.setattr("headwater.demo.watch_status", _over)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    return monkeypatch
+
+
+async def test_rounds_are_done_on_a_terminal_the_page_stays_until_ctrl_c(
+    terminal: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A person can look on and start more rounds; to end it then is no interruption."""
+    terminal.setattr(sys.stdout, "isatty", lambda: True)
+    demo = Watched(tmp_path, "http://127.0.0.1:8050/")
+    stop = asyncio.Event()
+    terminal.setattr(demo, "_stop_on_signals", lambda: stop)
+    running = asyncio.create_task(demo.run())
+    await eventually(lambda: demo._rounds_done)
+    await asyncio.sleep(0)
+
+    stayed = not running.done()
+    stop.set()
+
+    assert await running == 0
+    assert stayed
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    said = [line["text"] for line in lines if line["event"] == "note"]
+    assert sum("http://127.0.0.1:8050/ stays up" in text for text in said) == 1
+    assert lines[-1]["reason"] == ""
+
+
+@pytest.mark.parametrize(
+    ("on_terminal", "page", "exit_"),
+    [(False, "http://x/", False), (True, "", False), (True, "http://x/", True)],
+    ids=["off a terminal", "without a page", "with --exit"],
+)
+async def test_rounds_are_done_and_nobody_would_look_on_the_demo_ends(
+    terminal: pytest.MonkeyPatch, tmp_path: Path, on_terminal: bool, page: str, exit_: bool
+) -> None:
+    """A script is not kept waiting."""
+    terminal.setattr(sys.stdout, "isatty", lambda: on_terminal)
+
+    assert await Watched(tmp_path, page, exit=exit_).run() == 0

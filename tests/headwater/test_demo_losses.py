@@ -38,3 +38,13 @@ def test_selector_is_lost_the_demo_goes_on_while_another_is_left(
 def test_coordinator_is_lost_the_demo_ends() -> None:
     """It has the rounds."""
     assert after_loss("coordinator", KILLED, 1, OTHERS) == "end"
+
+
+@pytest.mark.parametrize(
+    ("starts", "then"), [(1, "start-again"), (STARTS_MAX, "go-on")], ids=["once", "again and again"]
+)
+def test_webserver_is_lost_it_is_started_again_and_never_ends_the_demo(
+    starts: int, then: str
+) -> None:
+    """It remembers everything, and no round needs it."""
+    assert after_loss("webserver", KILLED, starts, OTHERS) == then

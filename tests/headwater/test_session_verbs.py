@@ -10,8 +10,8 @@ from typer.testing import CliRunner, Result
 
 from coordinator.settings import PLAN_SETTINGS
 from federation.errors import PeerError
+from federation.runtime import control
 from federation.v1 import control_pb2 as pb
-from headwater import control
 from headwater.cli import application
 
 runner = CliRunner()

@@ -8,7 +8,15 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from federation.runtime.settings import ROLES, SETTING_NAMES, RoleSettings, flag_name
+from federation.runtime.settings import (
+    ROLES,
+    SECRET_NAMES,
+    SETTING_NAMES,
+    RoleSettings,
+    file_variable,
+    flag_name,
+    is_secret,
+)
 from federation.runtime.settings_command import add_settings_command
 from headwater.settings_docs import SETTINGS_CLASSES, settings_document
 
@@ -21,6 +29,20 @@ def test_models_of_all_roles_their_names_are_the_known_ones() -> None:
 
     assert names == SETTING_NAMES
     assert tuple(model.role for model in SETTINGS_CLASSES) == ROLES
+
+
+def test_secrets_of_all_roles_their_names_are_the_known_ones() -> None:
+    """The variable of another role's secret file is told from a misspelt one by this list."""
+    fields = [item for model in SETTINGS_CLASSES for item in model.model_fields.items()]
+
+    assert {name for name, field in fields if is_secret(field)} == SECRET_NAMES
+
+
+def test_setting_is_a_secret_the_page_names_the_variable_of_its_file() -> None:
+    """Who runs containers finds how to hand over a secret that nobody can list."""
+    page = settings_document()
+
+    assert all(f"`{file_variable(name)}`" in page for name in SECRET_NAMES)
 
 
 @ALL

@@ -105,7 +105,11 @@ def test_an_empty_partial_is_a_partial(tmp_path: Path) -> None:
 
 
 def test_a_smaller_weight_replaces_a_larger_one_without_a_rest(tmp_path: Path) -> None:
-    """The weights "12" and then "5" read "5", not "52"."""
+    """The weights "12" and then "5" read "5", not "52".
+
+    Elsewhere: a prototype opened the file without truncating it, and "12" followed by "5" was
+    read as 52.
+    """
     twelve, five = WeightedMean(ModelSpec.of(_weights())), WeightedMean(ModelSpec.of(_weights()))
     twelve.add(_weights(), 12, "client-0")
     five.add(_weights(), 5, "client-0")

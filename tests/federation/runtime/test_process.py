@@ -44,6 +44,15 @@ def test_listening_line_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) 
     }
 
 
+def test_metrics_are_exposed_the_listening_line_names_their_port(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Who asked for any free one finds it there."""
+    say_listening("selector", "north", "127.0.0.1", 50051, metrics_port=9051)
+
+    assert json.loads(capsys.readouterr().out)["metrics_port"] == 9051
+
+
 async def test_nobody_told_it_to_stop() -> None:
     """The event is not set by itself."""
     assert not stop_on_signals().is_set()

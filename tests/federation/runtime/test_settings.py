@@ -11,15 +11,19 @@ from pydantic import Field
 from federation.errors import SettingsError
 from federation.runtime.settings import (
     DEFAULT_SOURCE,
+    SECRET_BYTES_MAX,
     HostPorts,
     Port,
     PositiveSeconds,
     RoleSettings,
     Seconds,
+    Secret,
     checked_host_port,
     load_settings,
     traced,
 )
+
+SECRET = "a secret that is long enough"
 
 
 class ExampleSettings(RoleSettings):
@@ -36,6 +40,7 @@ class ExampleSettings(RoleSettings):
     keep_updates: Annotated[bool, Field(description="Keep.")] = False
     shared_data: Annotated[Path, Field(description="Directory.")] = Path("shared_data")
     weighting: Annotated[Literal["examples", "equal"], Field(description="Weighs.")] = "examples"
+    secret: Annotated[Secret | None, Field(description="Signs.")] = None
     selectors: Annotated[HostPorts, Field(description="Selectors.")] = ("127.0.0.1:50051",)
 
 
@@ -236,11 +241,103 @@ def test_variable_is_known_to_no_role_it_is_refused(monkeypatch: pytest.MonkeyPa
     )
 
 
+def test_variable_of_a_secret_is_misspelt_its_value_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The message goes to logs that others read."""
+    monkeypatch.setenv("HEADWATER_CONTROL_TOKN", SECRET)
+
+    setting, value, _, expected = wrong()
+
+    assert (setting, value) == ("HEADWATER_CONTROL_TOKN", "**********")
+    assert "did you mean HEADWATER_CONTROL_TOKEN?" in expected
+
+
 def test_variable_is_another_roles_it_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """One environment may serve several roles."""
     monkeypatch.setenv("HEADWATER_GOAL_COUNT", "4")
 
     assert load_settings(ExampleSettings, {}).settings == ExampleSettings()
+
+
+def test_secret_lies_in_a_file_it_is_read_without_the_line_s_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An editor ends the line, and the secret is what was typed; its source is the variable."""
+    path = tmp_path / "secret"
+    path.write_text(f" {SECRET}\r\n")
+    monkeypatch.setenv("HEADWATER_SECRET_FILE", str(path))
+
+    effective = load_settings(ExampleSettings, {})
+
+    assert effective.settings.secret is not None
+    assert effective.settings.secret.get_secret_value() == f" {SECRET}"
+    assert effective.sources["secret"] == "environment HEADWATER_SECRET_FILE"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "No such file or directory"),
+        (b"\xff" * 20, "it is not UTF-8 text"),
+        (b"a" * (SECRET_BYTES_MAX + 1), f"at most {SECRET_BYTES_MAX} bytes"),
+    ],
+)
+def test_file_of_a_secret_cannot_be_used_error_names_the_variable_and_the_file(
+    content: bytes | None, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mount that is missing is found by the message, which shows nothing of a secret."""
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setenv("HEADWATER_SECRET_FILE", str(path))
+
+    setting, value, source, expected = wrong()
+
+    assert setting == "HEADWATER_SECRET_FILE"
+    assert value == str(path)
+    assert source == "environment HEADWATER_SECRET_FILE"
+    assert words in expected
+
+
+def test_secret_in_a_file_is_too_short_it_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong secret is still a secret."""
+    path = tmp_path / "secret"
+    path.write_text("short\n")
+    monkeypatch.setenv("HEADWATER_SECRET_FILE", str(path))
+
+    setting, value, source, _ = wrong()
+
+    assert (setting, value, source) == (
+        "secret",
+        "**********",
+        "environment HEADWATER_SECRET_FILE",
+    )
+
+
+def test_secret_is_given_twice_both_variables_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which one holds is not guessed."""
+    monkeypatch.setenv("HEADWATER_SECRET", SECRET)
+    monkeypatch.setenv("HEADWATER_SECRET_FILE", str(tmp_path / "secret"))
+
+    setting, _, _, expected = wrong()
+
+    assert setting == "HEADWATER_SECRET_FILE"
+    assert "HEADWATER_SECRET," in expected
+
+
+def test_file_is_given_for_what_is_no_secret_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only secrets have the second variable; the error names the one that was meant."""
+    monkeypatch.setenv("HEADWATER_PORT_FILE", "/run/port")
+
+    setting, _, _, expected = wrong()
+
+    assert setting == "HEADWATER_PORT_FILE"
+    assert "no role has such a setting" in expected
 
 
 def test_model_is_constructed_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,20 @@ def invoke(*arguments: str, run: Run[ExampleSettings] = lambda _: None) -> Resul
     return CliRunner().invoke(app, arguments, env={"COLUMNS": "200", "TERM": "dumb"})
 
 
+@pytest.mark.parametrize("output", ["stdout", "stderr"])
+def test_logs_go_where_they_are_told_to(output: str) -> None:
+    """Collectors of containers' logs look at standard output; elsewhere it has other lines."""
+
+    def log(_: ExampleSettings) -> None:
+        logging.getLogger("headwater").info("said")
+
+    result = invoke("--log-to", output, run=log)
+
+    written = {"stdout": result.stdout, "stderr": result.stderr}
+    assert json.loads(written.pop(output))["event"] == "said"
+    assert written.popitem()[1] == ""
+
+
 def test_flags_are_given_run_gets_the_settings() -> None:
     """Each field is a flag; a list's is repeated, a bool's can be denied."""
     seen: list[ExampleSettings] = []

@@ -93,7 +93,10 @@ def test_everything_has_its_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("selector_id", ["..", "a/b", "history", "initFiles", "", "/etc"])
 def test_an_id_that_is_no_selectors_gives_no_path(tmp_path: Path, selector_id: str) -> None:
-    """No path from a peer is joined to ours."""
+    """No path from a peer is joined to ours.
+
+    Elsewhere: a prototype joined paths with what a peer sent, unchecked.
+    """
     store = SharedDirectory(tmp_path)
 
     for give in (store.partial, store.partial_weight, store.prepare_selector):
@@ -213,7 +216,11 @@ def _calls_of_a_commit(tmp_path: Path) -> int:
 def test_a_commit_that_is_cut_short_anywhere_leaves_a_whole_checkpoint(
     tmp_path: Path, error: BaseException
 ) -> None:
-    """Before the commit point the round never was, after it recovery finishes it."""
+    """Before the commit point the round never was, after it recovery finishes it.
+
+    Elsewhere: a prototype wrote the global checkpoint in place, and whoever died in the middle
+    had none.
+    """
     for moment in range(_calls_of_a_commit(tmp_path)):
         store = SharedDirectory(tmp_path / f"{moment}")
         _place_model(store)

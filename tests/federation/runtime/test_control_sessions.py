@@ -12,7 +12,7 @@ import pytest
 from coordinator import status
 from coordinator.settings import CoordinatorSettings
 from federation.errors import PeerError, SettingsError
-from headwater.control import get_rounds, get_status, start_session, stop_session
+from federation.runtime.control import get_rounds, get_status, start_session, stop_session
 from tests.servers import HOST, a_coordinator, a_shared_directory
 from tests.waiting import within
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from federation.errors import PeerError
+from federation.runtime import control
+from federation.runtime.control import get_status, watch_status
 from federation.runtime.rpc import bind, create_server
 from federation.v1 import control_pb2 as pb
 from federation.v1 import control_pb2_grpc
-from headwater import control
-from headwater.control import get_status, watch_status
 
 NOBODY = "127.0.0.1:1"
 
