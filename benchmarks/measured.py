@@ -77,6 +77,11 @@ class Process:
         facts: dict[str, Any] = json.loads(text)
         return facts
 
+    def kill(self) -> None:
+        """End it without a warning."""
+        self._process.kill()
+        self._process.wait()
+
     def use(self) -> Use:
         """Read what it used so far."""
         stat = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()

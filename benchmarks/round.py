@@ -14,6 +14,7 @@ import os
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,13 +66,23 @@ class Result:
         return statistics.median(self.seconds)
 
 
-def measure_headwater(case: Case, rounds: int, selectors: int, folder: Path) -> Result:
-    """Run a federation of processes for so many rounds and one to warm up."""
+def measure_headwater(
+    case: Case, rounds: int, selectors: int, folder: Path, more: Sequence[str] = ()
+) -> Result:
+    """Run a federation of processes for so many rounds and one to warm up.
+
+    Args:
+        case: How many clients, and how large a model.
+        rounds: How many count.
+        selectors: How many.
+        folder: For the shared directory and the logs.
+        more: Further flags of the coordinator.
+    """
     shared_data = folder / "shared_data"
     initialise_with(shared_data, model(case.megabytes))
     plan = ["--goal-count", case.clients, "--min-reports", case.clients]
     plan += ["--selection-timeout-s", ROUND_TIMEOUT_S, "--report-window-s", ROUND_TIMEOUT_S]
-    plan += ["--retry-delay-min-s", 0, "--retry-delay-max-s", 0.01, "--selection-pipelined"]
+    plan += ["--retry-delay-min-s", 0, "--retry-delay-max-s", 0.01, "--selection-pipelined", *more]
     common = ["--shared-data", shared_data, "--port", 0, "--log-level", "warning"]
     with ExitStack() as stack:
 

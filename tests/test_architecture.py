@@ -17,7 +17,7 @@ from headwater.errors_docs import errors_document
 from headwater.settings_docs import settings_document
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("federation", "coordinator", "selector", "client", "headwater")
+PACKAGES = ("federation", "coordinator", "selector", "client", "webserver", "headwater")
 GENERATED = ROOT / "federation" / "v1"
 PURE_MAY_IMPORT = frozenset(sys.stdlib_module_names) | {"numpy"}
 BANNED_NAMES = frozenset(

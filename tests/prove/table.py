@@ -2,7 +2,7 @@
 
 A test hands in its figures with ``record_property("figures", {...})``, seconds by name:
 ``serving_s`` is the time from the start of the restarted process until it answers, ``round_s``
-until the round that ran has completed.
+until the round that ran has completed, ``bound_s`` what the settings and the faults allow it.
 """
 
 from __future__ import annotations
@@ -26,16 +26,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("proved")
     width = max(len(case) for case, _, _ in rows)
     write = terminalreporter.write_line
-    write(f"{'case':<{width}}  {'outcome':<8} {'serving s':>9} {'round s':>9}")
+    write(f"{'case':<{width}}  {'outcome':<8} {'serving s':>9} {'round s':>9} {'bound s':>9}")
     for case, outcome, figures in rows:
-        shown = [_shown(figures.get(name)) for name in ("serving_s", "round_s")]
-        write(f"{case:<{width}}  {outcome:<8} {shown[0]:>9} {shown[1]:>9}")
+        shown = [f"{_shown(figures.get(f'{name}_s')):>9}" for name in ("serving", "round", "bound")]
+        write(f"{case:<{width}}  {outcome:<8} {' '.join(shown)}")
+    write(f"{len(rows)} cases, {sum(outcome == 'passed' for _, outcome, _ in rows)} passed")
     serving = [figures["serving_s"] for _, _, figures in rows if "serving_s" in figures]
     if serving:
         within = sum(took_s <= SERVING_S for took_s in serving)
         write(
             f"serving again: median {statistics.median(serving):.2f} s, max {max(serving):.2f} s, "
             f"{within} of {len(serving)} within {SERVING_S:.0f} s of the start of the process"
+        )
+    rounds = [figures["round_s"] for _, _, figures in rows if "bound_s" in figures]
+    if rounds:
+        write(
+            f"rounds in which something failed, from Configure on: median "
+            f"{statistics.median(rounds):.2f} s, max {max(rounds):.2f} s"
         )
 
 

@@ -20,10 +20,10 @@ import numpy as np
 
 from coordinator.journal import Journal
 from coordinator.ledger import Ledger
+from federation.runtime.control import get_rounds, get_status
 from federation.runtime.hdf5 import encode_checkpoint
 from federation.tensors import encode
 from federation.v1 import control_pb2 as pb
-from headwater.control import get_rounds, get_status
 from tests.raw_client import sha256
 from tests.system.processes import AT_ONCE, PYTHON, Federation, Process, Settings, standings
 from tests.system.trainers import STEP

@@ -9,22 +9,25 @@ process kills itself with SIGKILL exactly there. ``POINT`` is one of ``STEPS``, 
 | `after:EVENT`  | when this event is durable, and before it has any effect                       |
 | `tell:COMMAND` | when it is about to send the first command of this kind                        |
 
-followed by ``@ROUND`` if it is to happen only once that round has begun. With ``hold=`` before it
-the process does not die: it logs ``holds``, and waits there until the file that the environment
-variable ``CRASHING_GATE`` names is there.
+followed by ``@ROUND`` if it is to happen only once that round has begun, which the coordinator
+alone knows, or by ``#CALL`` for that call alone, from 1. With ``hold=`` before it the process does
+not die: it logs ``holds``, and waits there until the file that the environment variable
+``CRASHING_GATE`` names is there. Where a thread does the work, the rest of the process goes on.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib
+import itertools
 import json
 import os
 import runpy
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,6 +35,7 @@ from typing import Any, NoReturn
 from coordinator.journal import Journal
 from coordinator.ledger import RoundBegan
 from coordinator.links import Links
+from federation.runtime.frames import Piece
 
 GATE = "CRASHING_GATE"
 """Environment variable: a file whose appearance lets a process that holds go on."""
@@ -100,10 +104,20 @@ STEPS = {
     "renamed-journal": Step("coordinator.journal", "sync_directory"),
     "after-renewal": Step("coordinator.journal:Journal", "renew", ends=True),
     # A selector:
+    "before-base": Step("selector.artifacts:Shelf", "load_checkpoint"),
     "before-partial": Step("selector.sealing", "write_partial"),
+    "in-partial": Step("federation.runtime.partials", "_write_sums", ends=True),
     "after-partial": Step("selector.sealing", "write_partial", ends=True),
+    "before-spooling": Step("selector.spool", "write_update"),
+    "after-spooling": Step("selector.spool", "write_update", ends=True),
+    "before-noting": Step("selector.spool:Spool", "note_partial"),
+    "after-noting": Step("selector.spool:Spool", "note_partial", ends=True),
 }
 """By name; the coordinator's in the order in which a round passes them."""
+
+IN_REPORT = "in-report"
+"""The point of a client that has sent the first chunk of its report, which it tries for the first
+time; its calls are the rounds that it reports in."""
 
 
 class Rounds:
@@ -123,15 +137,19 @@ class Rounds:
 
 def arm(point: str, happen: Point, rounds: Rounds) -> None:
     """Wrap what the point lies at; raises ``KeyError`` for one that is not known."""
-    name, _, number = point.partition("@")
-    from_round = int(number or 0)
+    name, _, call = point.partition("#")
+    name, _, number = name.partition("@")
+    from_round, at_call = int(number or 0), int(call or 0)
+    passages = itertools.count(1)
 
     def passed() -> None:
-        if rounds.newest >= from_round:
+        if rounds.newest >= from_round and at_call in (0, next(passages)):
             happen()
 
     kind, colon, word = name.partition(":")
-    if not colon:
+    if name == IN_REPORT:
+        _stop_in_report(at_call, happen)
+    elif not colon:
         _wrap(STEPS[name], passed)
     elif kind == "tell":
         Links.send = _telling(word, passed)  # type: ignore[method-assign]
@@ -158,6 +176,25 @@ def _wrap(step: Step, passed: Point) -> None:
         return result
 
     setattr(holder, step.function, wrapped)
+
+
+def _stop_in_report(at_call: int, happen: Point) -> None:
+    contribution: Any = importlib.import_module("client.contribution")
+    frames = contribution.frames
+    rounds: list[str] = []
+
+    async def stopping(update: Any, token: str, offset: int) -> AsyncIterator[Any]:
+        is_first_try = update.round_id not in rounds
+        rounds.extend([update.round_id] * is_first_try)
+        stops = is_first_try and len(rounds) == at_call
+        async for frame in frames(update, token, offset):
+            yield frame
+            if stops and isinstance(frame, Piece):
+                stops = False
+                # It is asked for more once gRPC has taken this frame.
+                await asyncio.to_thread(happen)
+
+    contribution.frames = stopping
 
 
 def _count_rounds(rounds: Rounds) -> None:

@@ -14,13 +14,13 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from federation.runtime.control import watch_status
 from federation.runtime.store import SharedDirectory
 from federation.v1 import control_pb2 as pb
-from headwater.control import watch_status
 from headwater.words import status_in_words
 
 ROOT = Path(__file__).parent.parent.parent
@@ -138,6 +138,13 @@ class Process:
         )
         return facts(line)
 
+    async def logs_any(self, events: Collection[str]) -> None:
+        """Wait until one of these is logged from now on."""
+        seen = len(self.log)
+        await self._line(
+            self.log, lambda line: facts(line).get("event") in events, f"{events}", skip=seen
+        )
+
     def logged(self, event: str, **fields: object) -> list[dict[str, Any]]:
         """Return what it has logged so far of this event with these fields."""
         wanted = {"event": event, **fields}
@@ -160,9 +167,11 @@ class Process:
         news, self._news = self._news, asyncio.Event()
         news.set()
 
-    async def _line(self, lines: list[str], is_it: Callable[[str], bool], description: str) -> str:
+    async def _line(
+        self, lines: list[str], is_it: Callable[[str], bool], description: str, *, skip: int = 0
+    ) -> str:
         async with deadline(f"{self.name}: {description}"):
-            seen = 0
+            seen = skip
             while True:
                 news = self._news
                 for line in lines[seen:]:
@@ -215,7 +224,7 @@ class Federation:
             **settings,
         )
         await process.listening()
-        self._coordinator = process
+        self.watch(process)
         return process
 
     async def selectors(
@@ -250,15 +259,10 @@ class Federation:
         **settings: Any,
     ) -> Process:
         """Start a client with one of our trainers; does not wait for it."""
-        environment = {
-            "TRAINER_STEPS": str(steps),
-            "TRAINER_EXAMPLES": str(examples),
-            "TRAINER_GATE": str(self._gate),
-        }
         return await self.start(
             name,
             [*command, "client"],
-            environment,
+            self.trainer_environment(steps, examples),
             client_id=name,
             selector=[selector.address for selector in selectors],
             trainer=f"tests.system.trainers:{trainer}",
@@ -271,6 +275,14 @@ class Federation:
             await self.client(f"client-{number}", *selectors, **settings)
             for number in range(1, count + 1)
         ]
+
+    def trainer_environment(self, steps: int, examples: int) -> dict[str, str]:
+        """Return what our trainers are told, with the gates of this federation."""
+        return {
+            "TRAINER_STEPS": str(steps),
+            "TRAINER_EXAMPLES": str(examples),
+            "TRAINER_GATE": str(self._gate),
+        }
 
     async def start(
         self,
@@ -313,6 +325,10 @@ class Federation:
         return kept | ours
 
     # -- Watching -------------------------------------------------------------------------------
+
+    def watch(self, coordinator: Process) -> None:
+        """Ask this coordinator from now on."""
+        self._coordinator = coordinator
 
     async def until(self, condition: Callable[[pb.Status], T | None], what: str) -> T:
         """Watch the coordinator's status until the condition returns something; return that."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
+from federation.runtime.control import get_rounds, get_status
 from federation.v1 import control_pb2 as pb
-from headwater.control import get_rounds, get_status
 from tests.prove.trial import CLIENTS, Trial, digest_after, digest_of
 from tests.system.processes import PYTHON, Federation, standings
 

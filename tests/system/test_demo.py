@@ -37,8 +37,9 @@ def processes_of(process: Process) -> dict[str, int]:
     for line in listed.stdout.splitlines():
         pid, parent, command = line.split(maxsplit=2)
         if int(parent) == process.pid:
-            name = re.search(r"--(?:selector|client)-id (\S+)", command)
-            found[name[1] if name else "coordinator"] = int(pid)
+            name = re.search(r"--(?:selector|client)-id (\S+)|-m (coordinator|webserver)", command)
+            assert name is not None, command
+            found[name[1] or name[2]] = int(pid)
     return found
 
 
@@ -69,6 +70,7 @@ async def test_demo_is_run_it_says_each_stage_in_order_and_leaves_weights_that_k
     status = await running.end()
 
     assert status == 0
+    assert re.search(r"Watch it on http://127\.0\.0\.1:\d+/$", running.printed[0])
     stages = [
         (int(found[1]), found[2])
         for line in running.printed
@@ -145,7 +147,7 @@ async def test_demo_is_interrupted_all_its_processes_end(
     status = await running.end()
 
     assert status == 130
-    assert pids.keys() == {"coordinator", "selector-1", "client-1"}
+    assert pids.keys() == {"webserver", "coordinator", "selector-1", "client-1"}
     await asyncio.to_thread(wait_until_gone, pids.values())
 
 

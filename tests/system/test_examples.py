@@ -15,7 +15,7 @@ import pytest
 from tests.system.processes import ROOT, WITHIN_S
 
 EXAMPLES = ROOT / "examples"
-OURS = {"federation", "coordinator", "selector", "client", "headwater", "tests"}
+OURS = {"federation", "coordinator", "selector", "client", "webserver", "headwater", "tests"}
 
 needs_keras = pytest.mark.skipif(
     importlib.util.find_spec("keras") is None, reason="TensorFlow is not installed"
