@@ -84,6 +84,12 @@ _SETTINGS = (
         "End the other one, or give this one a `--client-id` or a `--state` of its own.",
     ),
     Reason(
+        "spool-in-use",
+        OPERATOR,
+        "Another process of the same selector runs and has its spool.",
+        "End the other one, or give this one a `--selector-id` of its own.",
+    ),
+    Reason(
         "state-unusable",
         OPERATOR,
         "The folder in which a client keeps its state cannot be made, written or locked.",
@@ -214,6 +220,18 @@ _FILES = (
         "Make room; the round was abandoned and the current checkpoint is whole.",
     ),
     Reason(
+        "spool-full",
+        OPERATOR,
+        "A selector's spool holds `spool_bytes_max` bytes; the report goes to another selector.",
+        "Raise it above the reports of a round times the model's size, or start more selectors.",
+    ),
+    Reason(
+        "spool-damaged",
+        OPERATOR,
+        "An accepted update in a selector's spool is not what was written; it was left out.",
+        "Look at that disk; the client may report again through another selector.",
+    ),
+    Reason(
         "read-only",
         OPERATOR,
         "The file system is mounted read-only.",
@@ -320,6 +338,18 @@ _FILES = (
         OPERATOR,
         "A round's manifest cannot be written as JSON, or read.",
         "Restore the file in `history`, or remove that round's folder.",
+    ),
+    Reason(
+        "outbox-damaged",
+        OPERATOR,
+        "The file with the updates for webservers cannot be read; it was set aside as `.damaged`.",
+        "Nothing: rounds go on, and what the journal knows is told again. Look at the disk.",
+    ),
+    Reason(
+        "outbox-full",
+        OPERATOR,
+        "Updates that a webserver did not take for long were dropped, the oldest first.",
+        "Start the webserver, or take it out of `webservers`; see docs/status-updates.md.",
     ),
     Reason(
         "round-exists",
@@ -848,6 +878,119 @@ _CONNECTIONS = (
     ),
 )
 
+_WEBSERVER = (
+    Reason(
+        "webserver-missing",
+        OPERATOR,
+        "The webserver's libraries are not installed.",
+        "`pip install 'headwater[webserver]'`.",
+    ),
+    Reason(
+        "database-in-use",
+        OPERATOR,
+        "Another webserver runs on the same database.",
+        "End the other one, or give this one a `--database` of its own.",
+    ),
+    Reason(
+        "database-unusable",
+        OPERATOR,
+        "The file of `--database` is damaged, another program's or a newer release's, or cannot be "
+        "made.",
+        "Give another `--database`, or move that file away; history begins anew then.",
+    ),
+    Reason(
+        "database-unavailable",
+        PEER,
+        "The webserver cannot read or write its database now, as on a full disk.",
+        "Whoever sent an update sends it again by itself; the server's log has the disk's words.",
+    ),
+    Reason(
+        "update-refused",
+        OPERATOR,
+        "A webserver answered a status update with 400, 413 or 422: it was left out.",
+        "Look at the webserver's words in the coordinator's log; both are to be of one release.",
+    ),
+    Reason(
+        "malformed-update",
+        PEER,
+        "What was sent to the webserver is no status update.",
+        "The answer names the first field that is wrong; see docs/status-updates.md.",
+    ),
+    Reason(
+        "signature-needed",
+        PEER,
+        "The webserver takes signed updates only, and this one has no signature.",
+        "Give the coordinator the same secret as the webserver.",
+    ),
+    Reason(
+        "wrong-signature",
+        PEER,
+        "An update was signed with another secret, or changed on its way.",
+        "Give coordinator and webserver the same secret.",
+    ),
+    Reason(
+        "body-too-large",
+        PEER,
+        "A status update has more than 32 MiB.",
+        "Nothing: no coordinator of ours sends one.",
+    ),
+    Reason(
+        "too-slow",
+        PEER,
+        "A status update was not whole within a minute.",
+        "Look at the network; the sender tries again.",
+    ),
+    Reason(
+        "malformed-request",
+        PEER,
+        "A parameter of a request to the webserver makes no sense.",
+        "The answer names it; `/api/v1/openapi.json` says what is right.",
+    ),
+    Reason(
+        "unknown-page",
+        PEER,
+        "The webserver has nothing at that address.",
+        "`/api/v1/openapi.json` lists what there is.",
+    ),
+    Reason(
+        "wrong-method",
+        PEER,
+        "What is at that address is not asked for in this way.",
+        "`/api/v1/openapi.json` lists what there is.",
+    ),
+    Reason(
+        "unknown-federation",
+        PEER,
+        "The webserver never heard of that federation, or has forgotten it.",
+        "Leave `federation` out: then it is the one that was heard of last.",
+    ),
+    Reason(
+        "control-token-needed",
+        OPERATOR,
+        "Sessions are started and stopped here by those who have the control token.",
+        "Give the token; where none is set, start the webserver with `--control-token`.",
+    ),
+    Reason(
+        "wrong-control-token",
+        OPERATOR,
+        "The token that was given is not the webserver's.",
+        "Ask the operator of the webserver.",
+    ),
+    Reason(
+        "cross-site-request",
+        PEER,
+        "A request came from another site's page, by a name that is not this server's, or from a "
+        "page that is out of date.",
+        "Load the page again; behind a reverse proxy give its name with `--allowed-host`.",
+    ),
+    Reason(
+        "coordinator-unreachable",
+        OPERATOR,
+        "The webserver was asked to start or stop a session, and no coordinator answers it.",
+        "Start the coordinator, or correct the webserver's `--coordinator`.",
+    ),
+)
+
 SECTIONS: dict[str, tuple[Reason, ...]] = {
     "Settings and commands": _SETTINGS,
     "Files and the shared directory": _FILES,
@@ -856,6 +999,7 @@ SECTIONS: dict[str, tuple[Reason, ...]] = {
     "Check-ins": _CHECK_INS,
     "Rounds, clients' fates and selectors' partials": _ROUNDS,
     "Connections and peers": _CONNECTIONS,
+    "The webserver": _WEBSERVER,
 }
 """The table as people read it."""
 

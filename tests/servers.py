@@ -40,9 +40,11 @@ def a_shared_directory(root: Path, weights: Mapping[str, NDArray[Any]]) -> Share
 async def a_coordinator(
     shared_data: Path, *, port: int = 0, settings: CoordinatorSettings | None = None, **limits: Any
 ) -> AsyncIterator[Coordinator]:
-    """Run the real coordinator; sessions that an operator starts are by these settings."""
-    plan_of = (settings or CoordinatorSettings()).plan
-    coordinator = Coordinator(shared_data, CoordinatorLimits(**limits), plan_of)
+    """Run the real coordinator; sessions and webservers are by these settings."""
+    settings = settings or CoordinatorSettings()
+    coordinator = Coordinator(
+        shared_data, CoordinatorLimits(**limits), settings.plan, settings.push()
+    )
     await coordinator.start(HOST, port)
     running = asyncio.create_task(coordinator.driver.run())
     try:

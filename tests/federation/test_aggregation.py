@@ -353,7 +353,11 @@ class TestSum:
         ],
     )
     def test_unscreened_update_is_a_bug_and_changes_nothing(self, update: Model) -> None:
-        """Adding is all or nothing, even when the caller forgot to screen."""
+        """Adding is all or nothing, even when the caller forgot to screen.
+
+        Elsewhere: the sum of NVFlare's middle tier checks neither shape nor finiteness, and
+        one that fails half-way leaves a half-changed sum.
+        """
         model: Model = {"a": np.ones(3, "float32"), "z": np.ones(3, "float32")}
         mean = a_mean_of(ModelSpec.of(model), [Report("c", 1, model)])
 

@@ -14,13 +14,16 @@ from federation.reasons import OTHER, REASONS, SECTIONS, Reason, bounded
 from federation.runtime.rpc import STATUS_OF_REASON
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("federation", "coordinator", "selector", "client", "headwater")
+PACKAGES = ("federation", "coordinator", "selector", "client", "webserver", "headwater")
 TABLE = ROOT / "federation" / "reasons.py"
 LISTS = {"STATUS_OF_REASON"}
 """To be listed here is no use of a word."""
 
 WORD = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-NO_REASONS = frozenset({"go-on", "headwater-reason", "held-out", "start-again", "utf-8"})
+OF_HTTP = {"content-length", "content-type", "sec-fetch-mode", "sec-fetch-site"} | {
+    *("headwater-page", "no-cache", "no-referrer", "no-store", "same-origin")
+}
+NO_REASONS = frozenset({"go-on", "headwater-reason", "held-out", "start-again", "utf-8"}) | OF_HTTP
 """Texts of the form of a reason that are none."""
 
 TAKERS = frozenset(

@@ -45,7 +45,7 @@ class Mishaps:
                 self._trouble(fault)
             case "clock":
                 around.wall_offset_s += fault.seconds
-            case "twin":
+            case "twin" if fault.target not in self._world.scenario.spooled:
                 self._world.start_selector(fault.target)
             case "drain":
                 around.drains.setdefault(fault.target, asyncio.Event()).set()

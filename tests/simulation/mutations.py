@@ -161,6 +161,11 @@ MUTATIONS = (
         profile="calm",
         seeds_max=1,
     ),
+    Mutation(
+        "a report is accepted that is not in the spool",
+        {"selector.spool.Spool.keep": lambda *_: None},
+        known=(14,),
+    ),
     Mutation("a void is forgotten", {"coordinator.draft.Draft.void": _void_nobody}, known=(9,)),
     Mutation(
         "the number of an abandoned round is given again",

@@ -20,6 +20,7 @@ class Scenario:
     plan: RoundPlan
     rounds: int
     selectors: tuple[str, ...]
+    spooled: frozenset[str]
     clients: tuple[str, ...]
     reports_in_flight_max: int
     generation_bytes_max: int
@@ -54,9 +55,17 @@ def scenario_of(seed: int, profile: Profile) -> Scenario:
         plan=plan,
         rounds=1 if crowd else rng.choice((1, 2, 2, 3)),
         selectors=selectors,
+        spooled=_spooled(seed, selectors),
         clients=clients,
         reports_in_flight_max=rng.choice((1, 2, 4)),
         generation_bytes_max=rng.choice((6 << 10, 20 << 10, 8 << 20)),
         bad_updates=profile.bad_updates,
         faults=tuple(drawn),
     )
+
+
+def _spooled(seed: int, selectors: tuple[str, ...]) -> frozenset[str]:
+    """Draw which selectors have a spool."""
+    rng = random.Random(f"{seed}/spooled")
+    share = rng.choice((0.0, 0.5, 1.0))
+    return frozenset(selector for selector in selectors if rng.random() < share)

@@ -8,10 +8,12 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 from federation.errors import StoreError
+from selector.spool_files import write_facts, write_update
 from tests.simulation import updates
 from tests.simulation.calls import Channel
 from tests.simulation.directory import SimulatedDirectory
@@ -99,6 +101,19 @@ class Surroundings:
             raise StoreError("the disk refuses", reason="io-error")
         write(path)
 
+    def on_trouble(self, write: Callable[..., None]) -> Callable[..., None]:
+        """Stand in for what writes a file of a spool: it fails with the shared directory."""
+
+        def writing(*arguments: Any) -> None:
+            trouble = self.troubles[DIRECTORY]
+            refuses = self.loop.time() < trouble.refuses_until_s
+            if not refuses or trouble.is_late:
+                write(*arguments)
+            if refuses:
+                raise StoreError("the disk refuses", reason="io-error")
+
+        return writing
+
     @contextmanager
     def in_place(self, generation_bytes_max: int) -> Iterator[None]:
         """Put everything in its place for as long as the block lasts."""
@@ -119,6 +134,9 @@ class Surroundings:
             "coordinator.merging.read_spec": directory.read_spec,
             "coordinator.committer.encode_checkpoint": directory.encode_checkpoint,
             "selector.sealing.write_partial": directory.write_partial,
+            "selector.spool.time": SimpleNamespace(time=self.wall_s),
+            "selector.spool.write_facts": self.on_trouble(write_facts),
+            "selector.spool.write_update": self.on_trouble(write_update),
         }
         places |= {f"{module}.ThreadPoolExecutor": Executor for module in _EXECUTORS}
         with ExitStack() as stack:
