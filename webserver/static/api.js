@@ -20,12 +20,26 @@ export function address(path, parameters = {}) {
   return `${ROOT}${path}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
 }
 
+let unanswered = false;
+
+/** Say whether something was asked in vain since this was called last. */
+export function wasUnanswered() {
+  const before = unanswered;
+  unanswered = false;
+  return before;
+}
+
+/** Say that a part of the page is missing; no answer at all is what the stream's notice is for. */
+export const missing = (what, refusal) =>
+  refusal.status === 0 ? "" : `The ${what} could not be loaded: ${refusal.message}.`;
+
 /** Return the answer to a request. */
 export async function ask(path, parameters = {}, options = {}) {
   let response;
   try {
     response = await fetch(address(path, parameters), { cache: "no-store", ...options });
   } catch {
+    unanswered = true;
     throw new Refusal(0, "unavailable", "the webserver does not answer");
   }
   const body = await response.json().catch(() => null);

@@ -1,6 +1,6 @@
 // The series over rounds: two metrics, and the stages' seconds stacked; and all of it as a table.
 
-import { ask, coalesced } from "./api.js";
+import { ask, coalesced, missing } from "./api.js";
 import { byId, element, keyed, setText, showText } from "./dom.js";
 import { STAGES, capital, count, metric, metricNames, span } from "./format.js";
 
@@ -19,7 +19,7 @@ export const load = coalesced(async () => {
     series = await ask("series", { limit: POINTS_MAX });
     showText(byId("charts-error"), "");
   } catch (refusal) {
-    showText(byId("charts-error"), `The series could not be loaded: ${refusal.message}.`);
+    showText(byId("charts-error"), missing("series", refusal));
   }
   draw();
 });

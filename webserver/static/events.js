@@ -1,6 +1,6 @@
 // The event log: each stage and each change of a session, newest first.
 
-import { ask, coalesced } from "./api.js";
+import { ask, coalesced, missing } from "./api.js";
 import { byId, element, keyed, setData, setText, showText } from "./dom.js";
 import { count, machineTime, moment } from "./format.js";
 
@@ -41,7 +41,7 @@ async function fetchPage(before) {
     if (!page.events.length || page.events.at(-1).event_id <= oldest) next = page.next;
     showText(byId("events-error"), "");
   } catch (refusal) {
-    showText(byId("events-error"), `The events could not be loaded: ${refusal.message}.`);
+    showText(byId("events-error"), missing("events", refusal));
   }
   draw();
 }

@@ -1,6 +1,6 @@
 // The table of rounds, newest first, a page at a time.
 
-import { ask, coalesced } from "./api.js";
+import { ask, coalesced, missing } from "./api.js";
 import { byId, element, keyed, setData, setText, showText } from "./dom.js";
 import { STAGES, count, machineTime, metrics, moment, span } from "./format.js";
 
@@ -19,7 +19,7 @@ export const load = coalesced(async () => {
     draw(page.rounds);
     showText(byId("history-error"), "");
   } catch (refusal) {
-    showText(byId("history-error"), `The rounds could not be loaded: ${refusal.message}.`);
+    showText(byId("history-error"), missing("rounds", refusal));
   }
 }, 250);
 

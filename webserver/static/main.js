@@ -1,5 +1,6 @@
 // Starts the page: shows what the server rendered it with, then what the stream says.
 
+import { wasUnanswered } from "./api.js";
 import { byId, setText } from "./dom.js";
 import * as charts from "./charts.js";
 import * as checkpoints from "./checkpoints.js";
@@ -67,7 +68,7 @@ function startOver() {
 /** The stream is open: what could not be loaded without it is fetched once. */
 function opened(again) {
   notices.connected("live");
-  if (!again) return;
+  if (!wasUnanswered() && !again) return;
   loadRounds();
   events.load();
 }
