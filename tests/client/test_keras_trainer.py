@@ -81,6 +81,7 @@ def test_training_on_digits_learns_them(keras: Any) -> None:
     assert trainer.evaluate(weights, *digits("held-out"))["accuracy"] < 0.3
 
 
+@pytest.mark.prove
 def test_mean_of_unlike_shards_is_good_after_a_few_rounds(keras: Any) -> None:
     """What the demo promises: 4 clients, a Dirichlet skew of 0.5, 0.90 within 10 rounds."""
     trainers = [KerasTrainer(*load_data("digits", f"{k}/4", 0.5, seed=0)) for k in (1, 2, 3, 4)]

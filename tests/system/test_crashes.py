@@ -19,7 +19,9 @@ def trial(federation: Federation) -> Trial:
     return Trial(federation)
 
 
-@pytest.mark.parametrize("point", ["after-rename@2", "torn:ReportsFolded@2"])
+@pytest.mark.parametrize(
+    "point", ["after-rename@2", pytest.param("torn:ReportsFolded@2", marks=pytest.mark.prove)]
+)
 async def test_coordinator_dies_at_a_point_the_same_round_commits_to_the_bit(
     trial: Trial, point: str
 ) -> None:
@@ -49,6 +51,7 @@ async def test_coordinator_is_killed_in_selection_held_clients_stay_held(trial: 
     await trial.check()
 
 
+@pytest.mark.prove
 async def test_coordinator_is_down_while_reports_arrive_none_is_lost_or_counted_twice(
     trial: Trial,
 ) -> None:

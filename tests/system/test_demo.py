@@ -87,7 +87,7 @@ async def test_demo_is_run_it_says_each_stage_in_order_and_leaves_weights_that_k
     assert after > before
 
 
-@pytest.mark.slow
+@pytest.mark.prove
 @needs_keras
 async def test_demo_is_run_as_json_standard_output_is_json_lines_alone(bare: Federation) -> None:
     """A program follows the rounds, and finds the weights in the last line."""
@@ -110,7 +110,7 @@ async def test_demo_is_run_as_json_standard_output_is_json_lines_alone(bare: Fed
     assert running.log == []
 
 
-@pytest.mark.slow
+@pytest.mark.prove
 @needs_keras
 async def test_client_of_a_demo_is_killed_the_demo_goes_on_and_starts_it_again(
     bare: Federation,
@@ -131,7 +131,7 @@ async def test_client_of_a_demo_is_killed_the_demo_goes_on_and_starts_it_again(
 
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)],
+    [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.prove)],
     ids=["SIGINT", "SIGHUP"],
 )
 @needs_keras
@@ -151,7 +151,7 @@ async def test_demo_is_interrupted_all_its_processes_end(
     await asyncio.to_thread(wait_until_gone, pids.values())
 
 
-@pytest.mark.slow
+@pytest.mark.prove
 @needs_keras
 async def test_impatient_second_interrupt_ends_the_demo_and_all_its_processes_at_once(
     bare: Federation,

@@ -47,7 +47,7 @@ def test_example_uses_the_public_face_only(path: Path) -> None:
     assert {name for name in imported if name.partition(".")[0] in OURS} == {"headwater"}
 
 
-@pytest.mark.slow
+@pytest.mark.prove
 @needs_keras
 def test_own_model_on_own_data_learns_what_no_client_has_much_of(tmp_path: Path) -> None:
     """The weights of each round load in Keras, and the last ones are good."""

@@ -67,6 +67,7 @@ async def test_session_ends_everybody_who_asked_has_its_last_checkpoint(
     assert [c.client_id for c in record.clients] == ["to-the-end"]
 
 
+@pytest.mark.prove
 async def test_selector_is_killed_and_comes_back_who_waits_gets_the_result(
     federation: Federation,
 ) -> None:
@@ -85,6 +86,7 @@ async def test_selector_is_killed_and_comes_back_who_waits_gets_the_result(
     assert same(weights_in(output), read_weights(federation.directory.checkpoint))
 
 
+@pytest.mark.prove
 async def test_coordinator_is_killed_and_comes_back_who_waits_gets_the_result(
     federation: Federation,
 ) -> None:

@@ -65,6 +65,7 @@ async def test_client_is_killed_while_it_trains_the_round_commits_with_the_other
     assert seconds(record) < SOON_S
 
 
+@pytest.mark.prove
 async def test_selector_is_killed_in_mid_round_it_costs_only_its_clients(
     federation: Federation,
 ) -> None:
@@ -206,7 +207,7 @@ async def test_coordinator_is_killed_and_restarted_rounds_go_on_from_the_last_co
     assert np.all(read_weights(newest)["w"] == 0.5 + 3 * STEP)
 
 
-@pytest.mark.slow
+@pytest.mark.prove
 async def test_selector_stands_still_nobody_waits_for_it_and_it_comes_back(
     federation: Federation,
 ) -> None:

@@ -258,7 +258,7 @@ async def test_model_with_foreign_code_is_refused_with_what_to_do(
     assert [words for words in said if words not in str(refused.value)] == []
 
 
-@pytest.mark.slow
+@pytest.mark.prove
 async def test_layer_class_is_registered_by_the_trainer_s_module_only_the_client_needs_it(
     bare: Federation,
 ) -> None:

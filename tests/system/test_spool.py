@@ -89,6 +89,7 @@ async def test_selector_dies_at_a_point_its_successor_commits_the_same_round(
     check(federation, record, clients)
 
 
+@pytest.mark.prove
 async def test_selector_is_back_after_it_was_given_up_nothing_in_its_spool_counts(
     federation: Federation,
 ) -> None:
