@@ -23,6 +23,8 @@ CLIENT_EXTRA := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' '-')),clie
 EXTRAS ?= $(CLIENT_EXTRA),webserver,dev
 ARGS ?=
 SEEDS ?= 1000
+# Half of the tests wait for processes and timers, so three share two cores.
+WORKERS ?= $(shell echo $$((3 * $$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN) / 2)))
 
 # Beside .venv, since what they pin is not what is developed with.
 LOCK_VENV := .venv-lock
@@ -76,7 +78,7 @@ check: setup proto-check ## Lint, format, types, layers, generated code and docu
 	$(BIN)/python -m headwater.errors_docs --check
 
 test: setup ## Run all tests; ARGS="-k name" for some
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 prove: crashes ## Run every long proof
 	$(BIN)/python -m tests.simulation.model_check --faults 1

@@ -19,7 +19,7 @@ from io import FileIO
 from pathlib import Path
 
 from federation.chunking import Verifier
-from federation.errors import PeerError, SettingsError, TransferError
+from federation.errors import PeerError, SettingsError, StoreError, TransferError
 from federation.runtime.disk import remove_quietly, store_errors, temporary_path
 from federation.runtime.telemetry import get_logger
 from federation.tensors import Buffer
@@ -117,6 +117,7 @@ class ModelCache:
         self.folder = folder
         self._bytes_max = bytes_max
         self._used: dict[str, FileIO] = {}
+        self._unfinished: set[FileIO] = set()
         self._closed = False
 
     def prepare(self) -> None:
@@ -181,6 +182,7 @@ class ModelCache:
                 part.unlink()
                 file.close()
                 return None
+        self._unfinished = {other for other in self._unfinished if not other.closed} | {file}
         try:
             download = Download(file, part, size)
             download.resume()
@@ -188,17 +190,26 @@ class ModelCache:
         except BaseException:
             file.close()
             raise
+        if self._closed:  # who asked for it did not wait
+            file.close()
         return download
 
     def place(self, download: Download, sha256: bytes) -> Path:
         """Give a finished file its name."""
         whole = self._path(sha256)
         file = download.file
-        with store_errors(whole, "write"):
-            os.rename(download.part, whole)
-            fcntl.flock(file, fcntl.LOCK_SH)
+        try:
+            with store_errors(whole, "write"):
+                os.rename(download.part, whole)
+                fcntl.flock(file, fcntl.LOCK_SH)
+        except StoreError:
+            file.close()
+            raise
         self._forget(whole.name)
         self._used[whole.name] = file
+        self._unfinished.discard(file)
+        if self._closed:  # who asked for it did not wait
+            self._forget(whole.name)
         return whole
 
     def bytes_of_part(self, sha256: bytes) -> int:
@@ -213,6 +224,8 @@ class ModelCache:
         self._closed = True
         for name in list(self._used):
             self._forget(name)
+        for file in list(self._unfinished):
+            file.close()
 
     def _forget(self, name: str) -> None:
         file = self._used.pop(name, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,6 +32,7 @@ class RawSelector:
         self._channel = create_channel(f"{HOST}:{port}", 10.0, 5.0)
         self._stub: Any = coordination_pb2_grpc.CoordinationStub(self._channel)
         self.call: Any = None
+        self._writing = asyncio.Lock()  # gRPC takes one message of a stream at a time
 
     async def __aenter__(self) -> Self:
         return self
@@ -65,7 +67,8 @@ class RawSelector:
 
     async def tell(self, **event: Any) -> None:
         """Send one event, named as in the contract."""
-        await within(self.call.write(pb.SelectorEvent(**event)))
+        async with self._writing:
+            await within(self.call.write(pb.SelectorEvent(**event)))
 
     async def check_in(self, *client_ids: str, session_id: str = "") -> None:
         """Say that these clients asked."""

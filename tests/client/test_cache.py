@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from client.cache import Download, ModelCache
-from federation.errors import PeerError, SettingsError, TransferError
+from federation.errors import PeerError, SettingsError, StoreError, TransferError
 from tests.raw_client import sha256
 
 DATA = bytes(range(256)) * 4
@@ -239,8 +239,10 @@ def test_use_counts_not_the_time_of_the_fetch(tmp_path: Path) -> None:
     cache = a_cache(tmp_path, bytes_max=1000)
     assert cache.find(sha256(first), len(first)) == path
     cache.close()
+    cache = a_cache(tmp_path, bytes_max=1000)
 
     fetched(cache, third)
+    cache.close()
 
     assert names(cache) == {name(first), name(third)}
     assert path.stat().st_mtime_ns == changed_ns
@@ -330,3 +332,28 @@ def test_link_in_the_place_of_a_file_is_not_followed(cache: ModelCache, tmp_path
         cache.begin(DIGEST, 1)
 
     assert target.read_bytes() == DATA
+
+
+def test_nobody_waits_for_what_was_begun_its_file_is_closed_with_the_cache(tmp_path: Path) -> None:
+    """Who asks may be cancelled while a thread opens the file; another process goes on with it."""
+    cache, other = a_cache(tmp_path), a_cache(tmp_path)
+    early = begun(cache)
+    cache.close()
+    late = begun(cache)
+
+    assert early.file.closed
+    assert late.file.closed
+    begun(other).close()
+    other.close()
+
+
+def test_name_cannot_be_given_the_file_is_closed(cache: ModelCache) -> None:
+    """So that another process can go on with it."""
+    download = begun(cache)
+    download.add(0, DATA)
+    download.part.unlink()
+
+    with pytest.raises(StoreError):
+        cache.place(download, DIGEST)
+
+    assert download.file.closed

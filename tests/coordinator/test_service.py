@@ -115,6 +115,8 @@ async def test_heartbeat_is_answered_with_its_number(tmp_path: Path) -> None:
         ({"incarnation": ""}, "malformed-hello", grpc.StatusCode.INVALID_ARGUMENT),
         ({"incarnation": "x" * 129}, "malformed-hello", grpc.StatusCode.INVALID_ARGUMENT),
         ({"address": "x" * 301}, "malformed-hello", grpc.StatusCode.INVALID_ARGUMENT),
+        ({"version": "x" * 129}, "malformed-hello", grpc.StatusCode.INVALID_ARGUMENT),
+        ({"directory_mark": "x" * 129}, "malformed-hello", grpc.StatusCode.INVALID_ARGUMENT),
     ],
 )
 async def test_hello_that_breaks_the_contract_is_refused(

@@ -163,7 +163,7 @@ async def test_client_that_was_accepted_checks_in_it_is_not_asked_to_train_again
         async with house.process() as again:
             await again.held("ann")
 
-            asked = await again.attachment.next("clients_checked_in")
+            asked = await again.attachment.after("clients_checked_in")
             assert [client.client_id for client in asked.clients] == ["ann"]
 
 
