@@ -81,7 +81,7 @@ test: setup ## Run all tests; ARGS="-k name" for some
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 prove: crashes ## Run every long proof
-	$(BIN)/python -m tests.simulation.model_check --faults 1
+	$(BIN)/python -m tests.simulation.model_check --faults 3
 	$(MAKE) simulate SEEDS=10000
 	$(MAKE) soak
 

@@ -1,306 +1,245 @@
-"""The moves of the model check: all that selectors, clients and their coordinator can do."""
+"""The moves of the model check: all that can happen at one selector, its clients and its stream.
+
+Three moves are *prompt*, for they commute with all that could come between:
+
+- A check-in that only the coordinator can answer is taken by it in the same move, once nothing is
+  queued before it that it must not overtake. Until it is taken the client does nothing but wait,
+  and no order in the queue names it; so whatever happens between the two could have happened
+  before the client came. What the client's or the selector's end would do meanwhile is lost by
+  this, and therefore a move of its own: see ``_come_and_lost``.
+- That a client is gone is noticed when the coordinator takes the news of it, or by a selector
+  without a stream. An unnoticed stream and a noticed one differ in nothing else: the report of an
+  absent client is judged in both, and its return makes both the same.
+- A decline is obeyed as soon as it is the next order, if its client takes no part in the round: it
+  can only wait for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import NamedTuple
 
-from coordinator.draft import Closing
-from coordinator.effects import (
-    CloseReporting,
-    Configure,
-    Decline,
-    EndRound,
-    Release,
-    WriteCheckpoint,
-)
-from coordinator.ledger import Ledger, Restarted, RoundBegan, SessionStarted, take
-from federation.plan import RoundPlan
 from tests.simulation.model_parts import (
-    BASE,
-    ROUND_ID,
-    Client,
     Message,
+    Said,
     SelectorState,
+    Stream,
+    check_in,
     claim,
     close,
-    events_of,
+    end,
     hello,
-    key_of_round,
+    is_open_to,
     leave,
-    owner_of,
-    replaced_in,
     report,
-    return_to,
 )
+from tests.simulation.model_side import CLIENTS, OVERTAKEN, Sent, Side
 
-PLAN = RoundPlan(
-    goal_count=2,
-    min_reports=1,
-    selection_timeout_s=1_000.0,
-    report_window_s=15.0,
-    grace_s=10.0,
-    return_s=7.0,
-)
-SELECTORS = (0, 1)
-CLIENTS = ("c0", "c1")
+_STREAM_NEWS = frozenset({"hello", "gone", "detached"})
 
 
-@dataclass(frozen=True, eq=False)
-class State:
-    """Everything at one moment.
+class Move(NamedTuple):
+    """What can happen.
 
     Attributes:
-        ledger: The coordinator's.
-        now_s: Its clock.
-        links: For each selector the process whose stream the coordinator has.
-        up: What each selector said and the coordinator has not taken.
-        down: What the coordinator said and each selector has not obeyed.
-        sums: For each selector the newest partial file: its incarnation, and whose reports were
-            really added to it.
-        faults: How many may still happen.
-        pristine: None has happened. Both sides are alike until then, so that the first one may
-            as well happen on the first side.
+        label: What it is.
+        side: What is then.
+        comes: The client that comes here; it is on no other stream before.
+        tells: What the coordinator takes in the same move.
     """
 
-    ledger: Ledger
-    now_s: float
-    selectors: tuple[SelectorState, ...]
-    clients: tuple[Client, ...]
-    links: tuple[int | None, ...]
-    up: tuple[tuple[Message, ...], ...]
-    down: tuple[tuple[Message, ...], ...]
-    sums: tuple[tuple[int, tuple[str, ...]], ...]
-    faults: int
-    pristine: bool = True
-
-    @property
-    def key(self) -> Any:
-        """Equal for equal states."""
-        round_ = key_of_round(self.ledger, self.now_s)
-        rest = (self.selectors, self.clients, self.links, self.up, self.down, self.sums)
-        return (round_, rest, self.faults)
+    label: str
+    side: Side
+    comes: str = ""
+    tells: Message | None = None
 
 
-def begin(faults: int) -> State:
-    """A round has been configured, with one client at each selector."""
-    ledger, now_s = Ledger(), 0.0
-    waiting = tuple((c, owner_of(s, 0)) for s, c in zip(SELECTORS, CLIENTS, strict=True))
-    ledger, _ = take(ledger, SessionStarted("session", PLAN, 1), now_s)
-    ledger, effects = take(ledger, RoundBegan(ROUND_ID, BASE, waiting), now_s)
-    state = State(
-        ledger,
-        now_s,
-        tuple(SelectorState(streams=((c, False),)) for c in CLIENTS),
-        tuple(Client(place=s) for s in SELECTORS),
-        (0, 0),
-        ((), ()),
-        ((), ()),
-        ((-1, ()), (-1, ())),
-        faults,
-    )
-    return sent(state, effects)[0]
+class Moves:
+    """What can happen at a selector.
 
+    Args:
+        prompt: Some moves are, as it is said above; else each message waits like any other.
+    """
 
-Move = tuple[str, State, WriteCheckpoint | None]
+    def __init__(self, *, prompt: bool) -> None:
+        self._prompt = prompt
 
+    # -- What happens by itself -----------------------------------------------------------------
 
-def moves(state: State) -> Iterator[Move]:
-    """Yield all that can happen now and may still change what a sum holds."""
-    if state.ledger.running is None:
-        return
-    for selector in SELECTORS:
-        yield from _deliver(state, selector)
-        if state.links[selector] != state.selectors[selector].incarnation:
-            yield _attach(state, selector)
-    for number in range(len(CLIENTS)):
-        yield from _client_moves(state, number)
-    deadline_s = state.ledger.running.deadline_s
-    assert deadline_s is not None
-    yield _taken(replace(state, now_s=deadline_s), ("tick", 0), 0, "a deadline passes")
-    if state.faults > 0:
-        sides = SELECTORS[:1] if state.pristine else SELECTORS
-        yield from _faults(replace(state, faults=state.faults - 1, pristine=False), sides)
+    def without_fault(self, side: Side) -> Iterator[Move]:
+        """Yield what can happen at this side, but for what the coordinator does."""
+        if side.is_settled:
+            return
+        selector = side.selector
+        if side.down:
+            yield from self._obeyed(side._replace(down=side.down[1:]), side.down[0])
+        if not side.is_attached:
+            yield from self._attached(side)
+        for stream in selector.streams:
+            client_id = stream.client_id
+            if stream.alive and stream.configured:
+                yield Move(f"judges {client_id}", self._said(side, *report(selector, client_id)))
+            if not stream.alive:
+                yield from self._noticed(side, client_id)
+        for client_id in CLIENTS:
+            if client_id not in side.here:
+                yield from self._came(side, client_id)
+        for client_id in selector.late:
+            arrived = selector.without_late(client_id)
+            after = self._said(side, *report(arrived, client_id))
+            yield Move(f"judges {client_id}, who is gone", after)
 
-
-def _deliver(state: State, selector: int) -> Iterator[Move]:
-    if state.up[selector]:
-        message, *rest = state.up[selector]
-        after = replace(state, up=replaced_in(state.up, selector, tuple(rest)))
-        yield _taken(after, message, selector, f"coordinator takes {message} of {selector}")
-    if state.down[selector]:
-        message, *rest = state.down[selector]
-        after = replace(state, down=replaced_in(state.down, selector, tuple(rest)))
-        yield f"{selector} obeys {message}", _obeyed(after, selector, message), None
-
-
-def _taken(state: State, message: Message, selector: int, label: str) -> Move:
-    committed: list[WriteCheckpoint] = []
-    for event in events_of(owner_of(selector, message[-1]), message):
-        ledger, effects = take(state.ledger, event, state.now_s)
-        state, commit = sent(replace(state, ledger=ledger), effects)
-        committed += commit
-    return label, state, committed[0] if committed else None
-
-
-def sent(state: State, effects: Any) -> tuple[State, list[WriteCheckpoint]]:
-    """Put a round's orders on their way, to selectors that have a stream."""
-    committed = []
-    for effect in effects:
-        match effect:
-            case WriteCheckpoint():
-                committed.append(effect)
-                continue
-            case Configure(owner, client_ids):
-                message: Message = ("configure", *client_ids)
-            case CloseReporting(owner):
-                message = ("close",)
-            case EndRound(owner):
-                message = ("end",)
-            case Decline(owner, client_ids) | Release(owner, client_ids):
-                message = ("decline", *client_ids)
+    def _obeyed(self, side: Side, order: Message) -> Iterator[Move]:
+        selector = side.selector
+        kind, *client_ids = order
+        label = f"obeys {' '.join(order)}"
+        match kind:
+            case "configure":
+                yield Move(label, self._said(side, *claim(selector, tuple(client_ids))))
+            case "close":
+                after = self._said(side, *close(selector))
+                partial = after.selector.partial
+                if selector.partial is None and partial is not None and partial[1:]:
+                    after = after._replace(file=(selector.incarnation, after.selector.added))
+                yield Move(label, after)
+            case "end":
+                yield Move(label, self._said(side, end(selector), ()))
             case _:
+                sent_away = selector.without_streams(client_ids)
+                yield Move(label, self._said(side, sent_away, ()))
+                for client_id in client_ids:
+                    if Stream(client_id, configured=True) in selector.streams:
+                        late = self._said(side, sent_away.with_late(client_id), ())
+                        yield Move(f"{label}, whose report is on its way", late)
+
+    def _attached(self, side: Side) -> Iterator[Move]:
+        now = side.selector
+        side = side._replace(link=now.incarnation, down=())
+        yield Move("attaches", self._said(side, now, hello(now)))
+        if any(sent.message == ("gone",) for sent in side.up):
+            # Who is back before its going was noticed was never gone; who is another supersedes.
+            up = [
+                sent if sent.message != ("gone",) else sent._replace(message=("detached",))
+                for sent in side.up
+                if sent != (now.incarnation, ("gone",))
+            ]
+            side = side._replace(up=tuple(up))
+            yield Move("attaches before it is missed", self._said(side, now, hello(now)))
+
+    def _noticed(self, side: Side, client_id: str) -> Iterator[Move]:
+        label = f"notices that {client_id} is gone"
+        after, said = leave(side.selector, client_id)
+        if not self._prompt or not side.is_attached:
+            yield Move(label, self._said(side, after, said))
+        elif not _is_behind(side, client_id):
+            yield Move(label, self._said(side, after, ()), tells=said[0])
+
+    def _came(self, side: Side, client_id: str) -> Iterator[Move]:
+        label = f"holds {client_id}"
+        after, said = check_in(side.selector, client_id)
+        is_named = any(client_id in about for _, *about in side.down)
+        if not self._prompt or is_named or is_open_to(side.selector, client_id):
+            yield Move(label, self._said(side, after, said), client_id)
+        elif side.is_attached and not _is_behind(side, client_id):
+            yield Move(label, self._said(side, after, ()), client_id, said[0])
+
+    # -- Faults ---------------------------------------------------------------------------------
+
+    def with_fault(self, side: Side) -> Iterator[Move]:
+        """Yield what one fault does to this side."""
+        if side.is_settled:
+            return
+        yield from self._broken_off(side)
+        if self._prompt and side.is_attached:
+            yield from self._come_and_lost(side)
+        for stream in side.selector.streams:
+            if stream.alive:
+                yield from self._client_lost(side, stream)
+        if side.down and side.down[0] == ("close",):
+            rest = side._replace(down=side.down[1:])
+            after = self._said(rest, *close(side.selector, is_refused=True))
+            yield Move("closes, and the disk is full", after)
+
+    def _broken_off(self, side: Side) -> Iterator[Move]:
+        for lost in range(len(side.up) + 1 if side.is_attached else 1):
+            after = _cut(side, lost)
+            yield Move(f"crashes, {lost} messages lost", _crashed(after))
+            if side.is_attached:
+                yield Move(f"is cut off, {lost} messages lost", after)
+
+    def _come_and_lost(self, side: Side) -> Iterator[Move]:
+        """A client had come, and is gone again before the coordinator takes that."""
+        for client_id in CLIENTS:
+            if client_id in side.here or is_open_to(side.selector, client_id):
                 continue
-        selector = "ab".index(owner.selector_id)
-        if state.links[selector] is not None and str(state.links[selector]) == owner.incarnation:
-            queue = (*state.down[selector], message)
-            state = replace(state, down=replaced_in(state.down, selector, queue))
-    return state, committed
+            after = self._said(side, *check_in(side.selector, client_id))
+            gone = after.selector.with_stream(Stream(client_id, alive=False))
+            yield Move(f"loses {client_id}, who came", after._replace(selector=gone), client_id)
+            yield Move(f"crashes, after {client_id} came", _crashed(_cut(after, 0)), client_id)
+
+    def _client_lost(self, side: Side, stream: Stream) -> Iterator[Move]:
+        selector, client_id = side.selector, stream.client_id
+        gone = selector.with_stream(stream._replace(alive=False))
+        yield Move(f"loses {client_id}", self._said(side, gone, ()))
+        if stream.configured:
+            late = self._said(side, gone.with_late(client_id), ())
+            yield Move(f"loses {client_id}, whose report is on its way", late)
+            twice = self._said(side, *report(selector.with_late(client_id), client_id))
+            yield Move(f"judges {client_id}, and a copy is on its way", twice)
+            failed = self._said(side, *report(selector, client_id, fails=True))
+            yield Move(f"judges {client_id}, and the fold fails", failed)
+
+    # -- What is said ---------------------------------------------------------------------------
+
+    def ordered(self, side: Side, incarnation: int, order: Message) -> Side:
+        """Send an order to a selector process, if there is a stream to it."""
+        if side.link != incarnation:
+            return side
+        return self._declined(side._replace(down=(*side.down, order)))
+
+    def _said(self, side: Side, selector: SelectorState, said: Said) -> Side:
+        """Queue what a selector says, if it has a stream; its next hello says everything else."""
+        side = self._declined(side._replace(selector=_without_vain(selector)))
+        if not side.is_attached:
+            return side
+        return side._replace(up=(*side.up, *(Sent(selector.incarnation, m) for m in said)))
+
+    def _declined(self, side: Side) -> Side:
+        while self._prompt and side.down and side.down[0][0] == "decline":
+            client_ids = side.down[0][1:]
+            if any(s.client_id in client_ids and s.configured for s in side.selector.streams):
+                return side
+            selector = side.selector.without_streams(client_ids)
+            side = side._replace(selector=selector, down=side.down[1:])
+        return side
 
 
-def _obeyed(state: State, selector: int, message: Message) -> State:
-    kind, *client_ids = message
-    before = state.selectors[selector]
-    match kind:
-        case "configure":
-            after, said, seated = claim(before, client_ids)
-            for client_id in seated:
-                client = replace(state.clients[CLIENTS.index(client_id)], seated=True)
-                state = _client(state, client_id, client)
-        case "close":
-            after, said, content, dismissed = close(before)
-            if content is not None:
-                state = replace(
-                    state, sums=replaced_in(state.sums, selector, (before.incarnation, content))
-                )
-            state = _dismiss(state, dismissed)
-        case "end":
-            after, said = replace(before, members=None, closed=False, partial=None), []
-            streams = tuple((c, False) for c, token in before.streams if not token)
-            state = _dismiss(state, [c for c, token in before.streams if token])
-            after = replace(after, streams=streams)
-        case _:
-            after, said = before, []
-            streams = tuple(s for s in before.streams if s[0] not in client_ids)
-            state = _dismiss(state, [c for c, _ in before.streams if c in client_ids])
-            after = replace(after, streams=streams)
-    return _said(
-        replace(state, selectors=replaced_in(state.selectors, selector, after)), selector, said
+def _is_behind(side: Side, client_id: str) -> bool:
+    """Say whether news of this client must wait until more of the queue is taken."""
+    return any(
+        kind in _STREAM_NEWS or (client_id in about and kind not in OVERTAKEN)
+        for kind, *about in (sent.message for sent in side.up)
     )
 
 
-def _said(state: State, selector: int, said: Any) -> State:
-    """Queue what a selector says, if it has a stream; its next hello says everything else."""
-    incarnation = state.selectors[selector].incarnation
-    if state.links[selector] != incarnation:
-        return state
-    messages = tuple((*message, incarnation) for message in said)
-    return replace(state, up=replaced_in(state.up, selector, (*state.up[selector], *messages)))
+def _cut(side: Side, lost: int) -> Side:
+    """The stream is no more; the coordinator hears all but the last messages, then notices."""
+    if not side.is_attached:
+        return side
+    heard = side.up[: len(side.up) - lost]
+    return side._replace(link=None, up=(*heard, Sent(side.selector.incarnation, ("gone",))))
 
 
-def _attach(state: State, selector: int) -> Move:
-    now = state.selectors[selector]
-    # Who is back before its going was noticed was never gone; who is another supersedes it.
-    queue = [
-        message if message[0] != "gone" else ("detached", message[-1])
-        for message in state.up[selector]
-        if message != ("gone", now.incarnation)
-    ]
-    state = replace(
-        state,
-        links=replaced_in(state.links, selector, now.incarnation),
-        up=replaced_in(state.up, selector, tuple(queue)),
-        down=replaced_in(state.down, selector, ()),
-    )
-    return f"{selector} attaches", _said(state, selector, [hello(now)]), None
+def _crashed(side: Side) -> Side:
+    return side._replace(selector=SelectorState(side.selector.incarnation + 1), down=())
 
 
-def _client_moves(state: State, number: int) -> Iterator[Move]:
-    client, client_id = state.clients[number], CLIENTS[number]
-    if client.place is None and not client.done:
-        for selector in SELECTORS:
-            after, said, seated = return_to(state.selectors[selector], client_id)
-            if not seated and _is_closing(state):
-                continue  # it would be declined, and try again
-            moved = replace(state, selectors=replaced_in(state.selectors, selector, after))
-            moved = _client(moved, client_id, Client(selector, seated))
-            yield f"{client_id} checks in at {selector}", _said(moved, selector, said), None
-    if client.place is not None and client.seated:
-        may_be_lost = state.faults > 0 and not (state.pristine and number > 0)
-        for is_lost in (False, True) if may_be_lost else (False,):
-            selector = client.place
-            after, said, accepted = report(state.selectors[selector], client_id)
-            moved = replace(state, selectors=replaced_in(state.selectors, selector, after))
-            if is_lost:
-                moved = replace(moved, faults=state.faults - 1, pristine=False)
-                moved = _client(moved, client_id, Client(None))
-            else:
-                moved = _client(moved, client_id, Client(None, done=accepted))
-            label = f"{client_id} reports at {selector}{', unheard' if is_lost else ''}"
-            yield label, _said(moved, selector, said), None
-
-
-def _is_closing(state: State) -> bool:
-    running = state.ledger.running
-    return running is not None and running.closing is not Closing.OPEN
-
-
-def _faults(state: State, sides: tuple[int, ...]) -> Iterator[Move]:
-    for selector in sides:
-        now = state.selectors[selector]
-        for is_heard in (False, True):
-            heard = "" if is_heard else ", and what it said is lost"
-            cut = _cut(state, selector, is_heard)
-            if state.links[selector] == now.incarnation:
-                yield f"{selector} is cut off{heard}", cut, None
-            new = SelectorState(incarnation=now.incarnation + 1)
-            crashed = replace(cut, selectors=replaced_in(state.selectors, selector, new))
-            yield (
-                f"{selector} crashes{heard}",
-                _dismiss(crashed, [client_id for client_id, _ in now.streams]),
-                None,
-            )
-        for client_id, _ in now.streams:
-            after, said = leave(now, client_id)
-            left = replace(state, selectors=replaced_in(state.selectors, selector, after))
-            left = _dismiss(left, [client_id])
-            yield f"{client_id} is cut off from {selector}", _said(left, selector, said), None
-    ledger, effects = take(state.ledger, Restarted(BASE), state.now_s)
-    restarted = replace(state, ledger=ledger, links=(None, None), up=((), ()), down=((), ()))
-    restarted, committed = sent(restarted, effects)
-    yield "the coordinator restarts", restarted, committed[0] if committed else None
-
-
-def _cut(state: State, selector: int, is_heard: bool) -> State:
-    incarnation = state.selectors[selector].incarnation
-    queue = state.up[selector] if is_heard else ()
-    if state.links[selector] == incarnation:
-        queue = (*queue, ("gone", incarnation))
-    return replace(
-        state,
-        up=replaced_in(state.up, selector, queue),
-        down=replaced_in(state.down, selector, ()),
-        links=replaced_in(state.links, selector, None),
-    )
-
-
-def _dismiss(state: State, client_ids: list[str]) -> State:
-    for client_id in client_ids:
-        client = state.clients[CLIENTS.index(client_id)]
-        state = _client(state, client_id, replace(client, place=None, seated=False))
-    return state
-
-
-def _client(state: State, client_id: str, client: Client) -> State:
-    return replace(state, clients=replaced_in(state.clients, CLIENTS.index(client_id), client))
+def _without_vain(selector: SelectorState) -> SelectorState:
+    """Forget the reports on their way that this process will not judge any more."""
+    for client_id in selector.late:
+        rest = selector.without_late(client_id)
+        standings = {c: standing for c, standing, _ in selector.members or ()}
+        is_over = selector.closed or standings.get(client_id) in ("accepted", "rejected")
+        if is_over and report(rest, client_id) == (rest, ()):
+            selector = rest
+    return selector

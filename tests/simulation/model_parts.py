@@ -1,26 +1,15 @@
-"""The parts of the model check: a selector and its cohort in a few words, messages, and keys."""
+"""The parts of the model check: a selector and its streams in a few words, and what it says.
+
+A selector's cohort is the real one, made anew from the words for each move.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, NamedTuple
 
-from coordinator.events import (
-    CheckedIn,
-    ClientsLeft,
-    ClientsReturned,
-    FoldedReport,
-    Owner,
-    PartialReference,
-    PartialSubmitted,
-    ReportsFolded,
-    SelectorAttached,
-    SelectorDetached,
-    SelectorLeft,
-    Ticked,
-)
-from coordinator.ledger import Happening, Ledger
+from federation.errors import PeerError
 from federation.plan import RetryWindow
 from federation.screening import Limits
 from federation.tensors import ModelSpec
@@ -29,48 +18,85 @@ from selector.cohort import UNSPENT, Cohort, CohortOrder, Member, Standing, Tran
 ROUND_ID, BASE = "round", "base"
 
 Message = tuple[Any, ...]
-"""A kind, client ids, and last the incarnation of the selector that said it."""
+"""A kind, and then what it is about: client ids, or for a hello the messages that it stands for."""
 
 _ORDER = CohortOrder(ROUND_ID, 1, BASE, "equal", Limits(1_000, None), RetryWindow(0.0, 1.0))
 _SPEC = ModelSpec.of({})
 _TRANSFER = Transfer(1, 1, b"")
+_FACTS = {
+    Standing.CONFIGURED: ("configured", "returned"),
+    Standing.AWAY: ("left",),
+    Standing.ACCEPTED: ("folded",),
+    Standing.REJECTED: ("rejected",),
+}
 
 
-@dataclass(frozen=True)
-class Client:
-    """Where a client is.
+class Stream(NamedTuple):
+    """A client's check-in stream, as its selector has it.
 
     Attributes:
-        place: The selector that its stream is at; None while it is nowhere.
-        seated: It has its configuration from there.
-        done: It has its receipt.
+        client_id: Whose it is.
+        configured: Its configuration was sent on it.
+        alive: The client is at its other end; else the selector has not noticed that it is gone.
     """
 
-    place: int | None = None
-    seated: bool = False
-    done: bool = False
+    client_id: str
+    configured: bool = False
+    alive: bool = True
 
 
-@dataclass(frozen=True)
-class SelectorState:
-    """A selector process.
+class SelectorState(NamedTuple):
+    """A selector process; what has no order that matters is sorted.
 
     Attributes:
         incarnation: Rises with each restart.
-        streams: The clients that it holds, and whether their configuration was sent.
+        streams: The newest stream of each client that it holds.
         members: Its cohort's members: client, standing, whether the receipt was given; None
             without a cohort.
         added: Whose reports were added to the sum, each time.
+        broken: A fold failed half-way.
         closed: The cohort is closed and sealed.
-        partial: What it handed in.
+        partial: What it said of its sum.
+        late: Reports that are still on their way, from clients that wait for no answer any more.
     """
 
     incarnation: int = 0
-    streams: tuple[tuple[str, bool], ...] = ()
+    streams: tuple[Stream, ...] = ()
     members: tuple[tuple[str, str, bool], ...] | None = None
     added: tuple[str, ...] = ()
+    broken: bool = False
     closed: bool = False
-    partial: tuple[str, ...] | None = None
+    partial: Message | None = None
+    late: tuple[str, ...] = ()
+
+    def stream_of(self, client_id: str) -> Stream | None:
+        """Return the client's newest stream, if it has one."""
+        return next((s for s in self.streams if s.client_id == client_id), None)
+
+    def with_stream(self, stream: Stream) -> SelectorState:
+        """Return the same with this stream in place of an earlier one of the client."""
+        others = self.without_streams([stream.client_id]).streams
+        return self._replace(streams=tuple(sorted((*others, stream))))
+
+    def without_streams(self, client_ids: Iterable[str]) -> SelectorState:
+        """Return the same without the streams of these clients."""
+        ended = set(client_ids)
+        return self._replace(streams=tuple(s for s in self.streams if s.client_id not in ended))
+
+    def with_late(self, client_id: str) -> SelectorState:
+        """Return the same with a report of this client on its way."""
+        return self._replace(late=tuple(sorted({*self.late, client_id})))
+
+    def without_late(self, client_id: str) -> SelectorState:
+        """Return the same with no report of this client on its way."""
+        return self._replace(late=tuple(c for c in self.late if c != client_id))
+
+
+Said = tuple[Message, ...]
+"""What a selector tells the coordinator, in order."""
+
+Answer = tuple[SelectorState, Said]
+"""What a selector is after a move, and what it tells."""
 
 
 def _cohort_of(state: SelectorState) -> Cohort:
@@ -80,175 +106,178 @@ def _cohort_of(state: SelectorState) -> Cohort:
         member = cohort.claim(client_id, client_id)
         member.standing, member.receipt_given = Standing(standing), receipt_given
     cohort.closed = cohort.sealed = state.closed
+    cohort.broken = "fold-failed" if state.broken else ""
     return cohort
 
 
 def _in_words(state: SelectorState, cohort: Cohort) -> SelectorState:
-    members = tuple(
-        (m.client_id, m.standing.value, m.receipt_given) for m in cohort.members.values()
-    )
-    return replace(state, members=members)
+    members = [(m.client_id, m.standing.value, m.receipt_given) for m in cohort.members.values()]
+    return state._replace(members=tuple(sorted(members)))
 
 
-def _streaming(state: SelectorState, client_id: str, *, token: bool) -> SelectorState:
-    others = tuple(stream for stream in state.streams if stream[0] != client_id)
-    return replace(state, streams=(*others, (client_id, token)))
-
-
-def claim(
-    state: SelectorState, client_ids: Sequence[str]
-) -> tuple[SelectorState, list[Message], list[str]]:
-    """Obey Configure, as ``Selector._take_in`` does; return who was configured."""
-    cohort, said, seated = _cohort_of(state), list[Message](), list[str]()
-    streams = dict(state.streams)
+@cache
+def claim(state: SelectorState, client_ids: tuple[str, ...]) -> Answer:
+    """Obey Configure, as ``Selector._take_in`` does."""
+    cohort, said = _cohort_of(state), list[Message]()
     for client_id in client_ids:
         member = cohort.claim(client_id, client_id)
-        held = client_id in streams
-        if held and (cohort.is_open_to(member) or not streams[client_id]):
+        stream = state.stream_of(client_id)
+        if stream is not None and (cohort.is_open_to(member) or not stream.configured):
             cohort.mark_configured(client_id)
-            state = _streaming(state, client_id, token=True)
-            seated.append(client_id)
-        if member.standing is Standing.ACCEPTED:
-            said.append(("folded", client_id))
-        elif member.standing in UNSPENT and not held:
+            state = state.with_stream(stream._replace(configured=True))
+        if member.standing not in UNSPENT:
+            said += _verdict(member)
+        elif stream is None:
             cohort.leave(client_id)
             said.append(("left", client_id))
-    return _in_words(state, cohort), said, seated
+    return _in_words(state, cohort), tuple(said)
 
 
-def return_to(state: SelectorState, client_id: str) -> tuple[SelectorState, list[Message], bool]:
-    """Check in, as ``Selector.check_in`` does; say whether the client was configured at once."""
-    if state.members is not None:
+def _verdict(member: Member) -> Said:
+    if not member.judged:
+        return ()
+    return tuple((kind, member.client_id) for kind in _FACTS[member.standing])
+
+
+@cache
+def check_in(state: SelectorState, client_id: str) -> Answer:
+    """Take a client's new stream, as ``Selector.check_in`` does."""
+    if is_open_to(state, client_id):
         cohort = _cohort_of(state)
-        member = cohort.members.get(client_id)
-        if member is not None and cohort.is_open_to(member):
-            was_away = member.standing is Standing.AWAY
-            cohort.claim(client_id, client_id)
-            cohort.mark_configured(client_id)
-            said: list[Message] = [("returned", client_id)] if was_away else []
-            state = _streaming(_in_words(state, cohort), client_id, token=True)
-            return state, said, True
-    return _streaming(state, client_id, token=False), [("checked_in", client_id)], False
+        was_away = cohort.members[client_id].standing is Standing.AWAY
+        cohort.claim(client_id, client_id)
+        cohort.mark_configured(client_id)
+        state = state.with_stream(Stream(client_id, configured=True))
+        return _in_words(state, cohort), (("returned", client_id),) if was_away else ()
+    return state.with_stream(Stream(client_id)), (("checked_in", client_id),)
 
 
-def report(state: SelectorState, client_id: str) -> tuple[SelectorState, list[Message], bool]:
-    """Hand in a report, as desk and service have it; its stream ends with the receipt."""
+@cache
+def is_open_to(state: SelectorState, client_id: str) -> bool:
+    """Say whether the cohort has something to do for this client, without the coordinator."""
     cohort = _cohort_of(state)
-    streams = tuple(stream for stream in state.streams if stream[0] != client_id)
-    state = replace(state, streams=streams)
+    member = cohort.members.get(client_id)
+    return member is not None and cohort.is_open_to(member)
+
+
+@cache
+def report(state: SelectorState, client_id: str, *, fails: bool = False) -> Answer:
+    """Judge a report, as desk and service do; its client's stream ends with the receipt.
+
+    Whether the client reads its receipt makes no difference: it may come back in either case.
+
+    Args:
+        state: Before it.
+        client_id: Whose report it is.
+        fails: The fold fails half-way.
+    """
+    cohort, said = _cohort_of(state), Said()
     member = cohort.members.get(client_id)
     if member is None:
-        return state, [], False
-    said: list[Message] = []
+        return state, said
     if cohort.begin_fold(member, _TRANSFER, 1, {}):
-        cohort.accept(member)
-        state = replace(state, added=(*state.added, client_id))
-        said = [("folded", client_id)]
-    accepted = member.standing is Standing.ACCEPTED
-    member.receipt_given |= accepted
-    return _in_words(state, cohort), said, accepted
+        if fails:
+            cohort.reject(member, PeerError("it failed", reason="fold-failed"))
+            cohort.break_sum("fold-failed")
+            state, said = _give_up(state._replace(broken=True), cohort)
+        else:
+            if not cohort.sealed:
+                state = state._replace(added=tuple(sorted((*state.added, client_id))))
+            cohort.accept(member)
+        said += _verdict(member)
+    stream = state.stream_of(client_id)
+    if stream is not None and stream.configured:
+        # A client that is sent away without a verdict ends its stream; that is noticed later.
+        ended = state.without_streams([client_id])
+        state = ended if member.judged else state.with_stream(stream._replace(alive=False))
+    member.receipt_given |= member.judged
+    return _in_words(state, cohort), said
 
 
-def leave(state: SelectorState, client_id: str) -> tuple[SelectorState, list[Message]]:
-    """The client's stream was cut."""
-    streams = tuple(stream for stream in state.streams if stream[0] != client_id)
-    state = replace(state, streams=streams)
+def _give_up(state: SelectorState, cohort: Cohort) -> Answer:
+    """Say that there is no sum, as ``Selector._give_up`` does."""
+    state = _closed(state, cohort)
+    if state.partial is None:
+        state = state._replace(partial=("failed",))
+    assert state.partial is not None
+    return state, (state.partial,)
+
+
+def _closed(state: SelectorState, cohort: Cohort) -> SelectorState:
+    unreported = [member.client_id for member in cohort.close()]
+    cohort.seal()
+    return state.without_streams(unreported)._replace(closed=True)
+
+
+@cache
+def leave(state: SelectorState, client_id: str) -> Answer:
+    """Notice that the client's stream ended."""
+    state = state.without_streams([client_id])
     if state.members is not None:
         cohort = _cohort_of(state)
         cohort.leave(client_id)
         state = _in_words(state, cohort)
-    return state, [("left", client_id)]
+    return state, (("left", client_id),)
 
 
-def close(
-    state: SelectorState,
-) -> tuple[SelectorState, list[Message], tuple[str, ...] | None, list[str]]:
-    """Obey CloseReporting; return what was written, if anything was, and who was sent away."""
+@cache
+def close(state: SelectorState, *, is_refused: bool = False) -> Answer:
+    """Obey CloseReporting.
+
+    Args:
+        state: Before it.
+        is_refused: The disk does not take the sum.
+    """
     if state.members is None:
-        return state, [("partial",)], None, []
-    dismissed: list[str] = []
-    content = None
+        return state, (("partial",),)
     if state.partial is None:
         cohort = _cohort_of(state)
-        unreported = {member.client_id for member in cohort.close()}
-        cohort.seal()
-        dismissed = [c for c, _ in state.streams if c in unreported]
-        streams = tuple(stream for stream in state.streams if stream[0] not in unreported)
-        partial = tuple(member.client_id for member in cohort.accepted)
-        content = state.added or None
-        state = replace(_in_words(state, cohort), streams=streams, closed=True, partial=partial)
-    return state, [("partial", *(state.partial or ()))], content, dismissed
+        state = _in_words(_closed(state, cohort), cohort)
+        partial = ("partial", *sorted(member.client_id for member in cohort.accepted))
+        state = state._replace(partial=("failed",) if is_refused else partial)
+    assert state.partial is not None
+    return state, (state.partial,)
 
 
-def hello(state: SelectorState) -> Message:
-    """Say all that it knows, in one message: facts first, as ``CoordinationService`` takes it."""
-    said: list[Message] = []
-    members: list[Member] = [] if state.members is None else [*_cohort_of(state).members.values()]
-    words = {
-        Standing.CONFIGURED: "returned",
-        Standing.AWAY: "left",
-        Standing.ACCEPTED: "folded",
-    }
-    said += [(words[m.standing], m.client_id) for m in members if m.standing in words]
-    if state.partial is not None:
-        said.append(("partial", *state.partial))
-    held = [client_id for client_id, token in state.streams if not token]
-    said.append(("attached", *held))
-    said += [("checked_in", client_id) for client_id in held]
-    return ("hello", *said)
+@cache
+def end(state: SelectorState) -> SelectorState:
+    """Obey EndRound: those who were configured are sent away, unless they have a receipt."""
+    if state.members is None:
+        return state
+    cohort = _cohort_of(state)
+    state = _closed(state, cohort)
+    return state._replace(members=None, added=(), broken=False, closed=False, partial=None, late=())
 
 
-def events_of(owner: Owner, message: Message) -> list[Happening]:
-    """Return what the coordinator takes for a message."""
-    kind, client_ids = message[0], tuple(message[1:-1])
-    match kind:
-        case "tick":
-            return [Ticked()]
-        case "hello":
-            return [event for said in client_ids for event in events_of(owner, (*said, 0))]
-        case "detached":
-            return [SelectorDetached(owner)]
-        case "returned":
-            return [ClientsReturned(owner, ROUND_ID, client_ids)]
-        case "left":
-            return [ClientsLeft(owner, client_ids)]
-        case "checked_in":
-            return [CheckedIn(owner, client_ids, ("",) * len(client_ids))]
-        case "folded":
-            return [ReportsFolded(owner, ROUND_ID, tuple(FoldedReport(c, 1) for c in client_ids))]
-        case "partial":
-            count = len(client_ids)
-            partial = PartialReference("sum" if count else "", count, count, client_ids)
-            return [PartialSubmitted(owner, ROUND_ID, partial)]
-        case "attached":
-            return [SelectorAttached(owner, client_ids)]
-    assert kind == "gone"
-    return [SelectorLeft(owner)]
+@cache
+def hello(state: SelectorState) -> Said:
+    """Say all that it knows, facts first, as ``CoordinationService`` takes it."""
+    facts = list[Message]()
+    members = [] if state.members is None else [*_cohort_of(state).members.values()]
+    for standing, kinds in _FACTS.items():
+        who = [m.client_id for m in members if m.standing is standing]
+        facts += [(kind, *who) for kind in kinds if who]
+    held = [stream.client_id for stream in state.streams if not stream.configured]
+    last: list[Message] = [("attached", *held)]
+    if held:
+        last.append(("checked_in", *held))
+    if state.partial is None:
+        return (("hello", *facts, *last),)
+    return ("hello", *facts), state.partial, ("hello", *last)
 
 
-def key_of_round(ledger: Ledger, now_s: float) -> Any:
-    """Say what a round is, in values that are equal for equal rounds; time counts from now."""
-    round_ = ledger.round
-    assert round_ is not None
-    return (
-        round_.phase.value,
-        round_.closing.value,
-        round_.phase_deadline_s - now_s,
-        tuple((c, m.owner, m.standing.value, m.configured) for c, m in round_.claims.items()),
-        tuple(sorted((c, at_s - now_s) for c, at_s in round_.away_until_s.items())),
-        tuple(
-            (owner, duty.void, duty.partial, duty.away_until_s and duty.away_until_s - now_s)
-            for owner, duty in round_.duties.items()
-        ),
-        tuple(round_.waiting.items()),
-    )
+@cache
+def wrong_sum(state: SelectorState) -> str:
+    """Say what is wrong with what this selector has added up; empty where nothing is."""
+    if len(set(state.added)) < len(state.added):
+        return f"a sum has {state.added}"
+    partial = close(state)[0].partial if state.partial is None else state.partial
+    if partial is not None and partial[0] == "partial" and partial[1:] != state.added:
+        return f"the partial lists {partial[1:]}, its sum has {state.added}"
+    return ""
 
 
-def owner_of(selector: int, incarnation: int) -> Owner:
-    """Return a selector process as the coordinator knows it."""
-    return Owner("ab"[selector], str(incarnation))
-
-
-def replaced_in(values: tuple[Any, ...], index: int, value: Any) -> tuple[Any, ...]:
-    """Return the same with another value at one place."""
-    return (*values[:index], value, *values[index + 1 :])
+def forget() -> None:
+    """Forget what was worked out: the real code may be another one now."""
+    for worked_out in (claim, check_in, is_open_to, report, leave, close, end, hello, wrong_sum):
+        worked_out.cache_clear()
