@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser, Page, ViewportSize
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-OF_ONES_OWN = "HEADWATER_CHROMIUM"
+OF_ONES_OWN = "CHROMIUM"
 """Environment variable that names another one."""
 
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}

@@ -18,7 +18,7 @@ from tests.system.processes import Federation
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
-REQUIRED = "HEADWATER_REQUIRE_BROWSER"
+REQUIRED = "REQUIRE_BROWSER"
 """Environment variable: with 1 a missing Chromium fails the tests instead of skipping them."""
 
 TIMEOUT_S = 300

@@ -11,7 +11,7 @@ import pytest
 
 from tests.containers.engine import TARGETS, Refused, Stage, build, trouble_with_engine
 
-REQUIRED = "HEADWATER_REQUIRE_CONTAINERS"
+REQUIRED = "REQUIRE_CONTAINERS"
 
 TIMEOUT_S = 600
 """What a test gets; each of its waits has a deadline of its own."""
