@@ -104,7 +104,7 @@ class Webserver:
                 "allowed_hosts": frozenset(settings.allowed_hosts),
                 "control_token": _revealed(settings.control_token),
             },
-            secret=_revealed(settings.secret),
+            secret=_revealed(settings.webserver_secret),
             coordinator=settings.coordinator,
         )
         config = uvicorn.Config(
@@ -214,5 +214,5 @@ def _revealed(secret: Secret | None) -> str:
 
 
 def _warn_of_openness(settings: WebserverSettings) -> None:
-    if not is_loopback(settings.host) and settings.secret is None:
-        log.warning("updates need no signature", hint="give a --secret, also to the coordinator")
+    if not is_loopback(settings.host) and settings.webserver_secret is None:
+        log.warning("updates need no signature", hint="give both --webserver-secret")

@@ -67,7 +67,7 @@ class WebserverSettings(RoleSettings):
         ),
         EVERYDAY,
     ] = None
-    secret: Annotated[
+    webserver_secret: Annotated[
         Secret | None,
         Field(
             description="Signs the status updates, the same as the coordinator's; without it "

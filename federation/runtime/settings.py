@@ -45,7 +45,7 @@ SETTING_NAMES = frozenset(
     control_token coordinator data database drain_s epochs fetch_final goal_count grace_s held_max
     history_keep history_rounds_max host keep_updates keepalive_s keepalive_timeout_s learning_rate
     log_json log_level log_to metrics_port min_reports over_selection port report_stall_s
-    report_window_s reports_in_flight_max retry_delay_max_s retry_delay_min_s return_s rounds secret
+    report_window_s reports_in_flight_max retry_delay_max_s retry_delay_min_s return_s rounds
     seed selection_pipelined selection_timeout_s selector_id selectors shard shared_data skew
     spool spool_bytes_max state trainer update_norm_max webserver_secret webservers weight_max
     weighting
@@ -56,7 +56,7 @@ SETTING_NAMES = frozenset(
 Roles do not import each other; a test compares this with their models.
 """
 
-SECRET_NAMES = frozenset({"control_token", "secret", "webserver_secret"})
+SECRET_NAMES = frozenset({"control_token", "webserver_secret"})
 """Those of them that are secrets, which a file may hold."""
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
@@ -255,7 +255,7 @@ def is_secret(field: FieldInfo) -> bool:
 
 
 def file_variable(name: str) -> str:
-    """Return the variable that names a secret's file: ``HEADWATER_SECRET_FILE`` for ``secret``."""
+    """Return the variable that names a secret's file, e.g. ``HEADWATER_CONTROL_TOKEN_FILE``."""
     return environment_name(name) + "_FILE"
 
 

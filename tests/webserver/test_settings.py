@@ -28,7 +28,8 @@ def test_nothing_is_told_the_page_is_on_this_machine_at_8050() -> None:
 
     assert (settings.host, settings.port) == ("127.0.0.1", 8050)
     assert settings.database.name == "webserver.db"
-    assert (settings.coordinator, settings.shared_data, settings.secret) == (None, None, None)
+    assert (settings.coordinator, settings.shared_data) == (None, None)
+    assert (settings.webserver_secret, settings.control_token) == (None, None)
 
 
 def test_user_has_a_folder_for_state_the_database_is_there(
@@ -40,7 +41,7 @@ def test_user_has_a_folder_for_state_the_database_is_there(
     assert loaded().database == tmp_path / "headwater" / "webserver.db"
 
 
-@pytest.mark.parametrize("name", ["secret", "control_token"])
+@pytest.mark.parametrize("name", ["webserver_secret", "control_token"])
 @pytest.mark.parametrize("flags", [[], ["--json"]], ids=["table", "json"])
 def test_settings_are_shown_secrets_are_not(
     name: str, flags: list[str], monkeypatch: pytest.MonkeyPatch
@@ -57,7 +58,7 @@ def test_settings_are_shown_secrets_are_not(
     assert "**********" in shown.output
 
 
-@pytest.mark.parametrize("name", ["secret", "control_token"])
+@pytest.mark.parametrize("name", ["webserver_secret", "control_token"])
 def test_secret_is_too_short_the_error_does_not_show_it(name: str) -> None:
     """It may be a good one with its end cut off."""
     with pytest.raises(SettingsError, match=f"{name} .*from 16|{name} .*of 16") as caught:

@@ -40,7 +40,7 @@ class ExampleSettings(RoleSettings):
     keep_updates: Annotated[bool, Field(description="Keep.")] = False
     shared_data: Annotated[Path, Field(description="Directory.")] = Path("shared_data")
     weighting: Annotated[Literal["examples", "equal"], Field(description="Weighs.")] = "examples"
-    secret: Annotated[Secret | None, Field(description="Signs.")] = None
+    webserver_secret: Annotated[Secret | None, Field(description="Signs.")] = None
     selectors: Annotated[HostPorts, Field(description="Selectors.")] = ("127.0.0.1:50051",)
 
 
@@ -266,13 +266,13 @@ def test_secret_lies_in_a_file_it_is_read_without_the_line_s_end(
     """An editor ends the line, and the secret is what was typed; its source is the variable."""
     path = tmp_path / "secret"
     path.write_text(f" {SECRET}\r\n")
-    monkeypatch.setenv("HEADWATER_SECRET_FILE", str(path))
+    monkeypatch.setenv("HEADWATER_WEBSERVER_SECRET_FILE", str(path))
 
     effective = load_settings(ExampleSettings, {})
 
-    assert effective.settings.secret is not None
-    assert effective.settings.secret.get_secret_value() == f" {SECRET}"
-    assert effective.sources["secret"] == "environment HEADWATER_SECRET_FILE"
+    assert effective.settings.webserver_secret is not None
+    assert effective.settings.webserver_secret.get_secret_value() == f" {SECRET}"
+    assert effective.sources["webserver_secret"] == "environment HEADWATER_WEBSERVER_SECRET_FILE"
 
 
 @pytest.mark.parametrize(
@@ -290,13 +290,13 @@ def test_file_of_a_secret_cannot_be_used_error_names_the_variable_and_the_file(
     path = tmp_path / "secret"
     if content is not None:
         path.write_bytes(content)
-    monkeypatch.setenv("HEADWATER_SECRET_FILE", str(path))
+    monkeypatch.setenv("HEADWATER_WEBSERVER_SECRET_FILE", str(path))
 
     setting, value, source, expected = wrong()
 
-    assert setting == "HEADWATER_SECRET_FILE"
+    assert setting == "HEADWATER_WEBSERVER_SECRET_FILE"
     assert value == str(path)
-    assert source == "environment HEADWATER_SECRET_FILE"
+    assert source == "environment HEADWATER_WEBSERVER_SECRET_FILE"
     assert words in expected
 
 
@@ -306,14 +306,14 @@ def test_secret_in_a_file_is_too_short_it_is_not_shown(
     """A wrong secret is still a secret."""
     path = tmp_path / "secret"
     path.write_text("short\n")
-    monkeypatch.setenv("HEADWATER_SECRET_FILE", str(path))
+    monkeypatch.setenv("HEADWATER_WEBSERVER_SECRET_FILE", str(path))
 
     setting, value, source, _ = wrong()
 
     assert (setting, value, source) == (
-        "secret",
+        "webserver_secret",
         "**********",
-        "environment HEADWATER_SECRET_FILE",
+        "environment HEADWATER_WEBSERVER_SECRET_FILE",
     )
 
 
@@ -321,13 +321,13 @@ def test_secret_is_given_twice_both_variables_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which one holds is not guessed."""
-    monkeypatch.setenv("HEADWATER_SECRET", SECRET)
-    monkeypatch.setenv("HEADWATER_SECRET_FILE", str(tmp_path / "secret"))
+    monkeypatch.setenv("HEADWATER_WEBSERVER_SECRET", SECRET)
+    monkeypatch.setenv("HEADWATER_WEBSERVER_SECRET_FILE", str(tmp_path / "secret"))
 
     setting, _, _, expected = wrong()
 
-    assert setting == "HEADWATER_SECRET_FILE"
-    assert "HEADWATER_SECRET," in expected
+    assert setting == "HEADWATER_WEBSERVER_SECRET_FILE"
+    assert "HEADWATER_WEBSERVER_SECRET," in expected
 
 
 def test_file_is_given_for_what_is_no_secret_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
