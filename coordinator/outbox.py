@@ -134,10 +134,10 @@ class Outbox:
         self._keys = keys = [_key(url) for url in urls]
         self.told = told if self.told is None else self.told
         with self._file.transaction() as database:
-            gone = ", ".join("?" * len(keys))
-            known = f"SELECT key FROM receivers WHERE key IN ({gone})"  # noqa: S608 - only marks
+            marks = ", ".join("?" * len(keys))
+            known = f"SELECT key FROM receivers WHERE key IN ({marks})"  # noqa: S608 - only marks
             old = {key for (key,) in database.execute(known, keys)}
-            database.execute(f"DELETE FROM receivers WHERE key NOT IN ({gone})", keys)  # noqa: S608
+            database.execute(f"DELETE FROM receivers WHERE key NOT IN ({marks})", keys)  # noqa: S608
             new = [(key,) for key in keys if key not in old]
             database.executemany("INSERT INTO receivers VALUES (?, 0)", new)
             _write_fact(database, "told", str(self.told))
