@@ -12,7 +12,8 @@ from coordinator.inspector import Inspector
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.service import ControlService, CoordinationService, PlanOf
 from coordinator.settings import CoordinatorSettings
-from coordinator.takeover import take_up
+from coordinator.status import Myself
+from coordinator.takeover import federation_id_in, take_up
 from coordinator.tenure import Tenure
 from coordinator.webhook import Push
 from federation.plan import RoundPlan
@@ -78,8 +79,10 @@ class Coordinator:
         try:
             last_round_number = directory.recover()
             directory.ensure_checkpoint()
+            self._federation_id = federation_id_in(directory.coordinator)
             self._memory, self.announcer = take_up(
-                directory.coordinator, last_round_number or 0, push, self._tenure.epoch
+                *(directory.coordinator, last_round_number or 0, push),
+                *(self._tenure.epoch, self._federation_id),
             )
         except BaseException:
             self._tenure.release()
@@ -134,10 +137,10 @@ class Coordinator:
             self._tenure,
             return_s=self._limits.return_s,
         )
-        shared_data = str(self._shared_data.resolve())
-        control = ControlService(
-            self.driver, self._plan_of, shared_data, VERSION, self._tenure.mark
+        myself = Myself(
+            str(self._shared_data.resolve()), VERSION, self._tenure.mark, self._federation_id
         )
+        control = ControlService(self.driver, self._plan_of, myself)
         coordination_pb2_grpc.add_CoordinationServicer_to_server(coordination, self._server)
         control_pb2_grpc.add_ControlServicer_to_server(control, self._server)
         health = await add_health(self._server, SERVICES)

@@ -188,12 +188,10 @@ PlanOf = Callable[..., RoundPlan]
 class ControlService(control_pb2_grpc.ControlServicer):
     """Answers operators, who may read of a ``SettingsError`` which setting of theirs is wrong."""
 
-    def __init__(
-        self, driver: Driver, plan_of: PlanOf, shared_data: str, version: str, directory_mark: str
-    ) -> None:
+    def __init__(self, driver: Driver, plan_of: PlanOf, myself: Myself) -> None:
         self._driver = driver
         self._plan_of = plan_of
-        self._myself = Myself(shared_data, version, directory_mark)
+        self._myself = myself
 
     async def GetStatus(
         self, request: control_pb2.GetStatusRequest, context: Any

@@ -32,11 +32,13 @@ class Myself:
         shared_data: The path of its shared directory, as it sees it.
         version: Its release.
         directory_mark: What it wrote into that directory as it started: see ``Tenure``.
+        federation_id: The name that the federation has for life.
     """
 
     shared_data: str
     version: str
     directory_mark: str
+    federation_id: str
 
 
 def status_of(driver: Driver, myself: Myself) -> pb.Status:
@@ -61,6 +63,7 @@ def status_of(driver: Driver, myself: Myself) -> pb.Status:
         shared_data=myself.shared_data,
         version=myself.version,
         directory_mark=myself.directory_mark,
+        federation_id=myself.federation_id,
         storage_failure=picture.storage_failure,
     )
 

@@ -31,7 +31,7 @@ def federation_id_in(folder: Path) -> str:
 
 
 def take_up(
-    folder: Path, last_round_number: int, push: Push, epoch: int
+    folder: Path, last_round_number: int, push: Push, epoch: int, federation_id: str
 ) -> tuple[Memory, Announcer | None]:
     """Return what the process before this one remembered, and who tells webservers of it.
 
@@ -42,6 +42,7 @@ def take_up(
         last_round_number: Highest number of a round that the shared directory knows of.
         push: Which webservers are told.
         epoch: Rises with each start of the coordinator.
+        federation_id: Whose updates they are.
 
     Raises:
         StoreError: The disk refused.
@@ -50,7 +51,6 @@ def take_up(
     if not push.urls:
         remove_outbox(path)
         return Memory(folder, last_round_number), None
-    federation_id = federation_id_in(folder)
     outbox = Outbox(path)
     memory = Memory(folder, last_round_number, outbox.told)
     announcer = Announcer(push, outbox, memory, federation_id, epoch)

@@ -962,7 +962,13 @@ _WEBSERVER = (
         "unknown-federation",
         PEER,
         "The webserver never heard of that federation, or has forgotten it.",
-        "Leave `federation` out: then it is the one that was heard of last.",
+        "Leave `federation` out, or take one of the overview's `federations`.",
+    ),
+    Reason(
+        "other-federation",
+        OPERATOR,
+        "The page shows another federation than that of the coordinator which it controls.",
+        "Look at the webserver of that federation, or use `headwater session`.",
     ),
     Reason(
         "control-token-needed",

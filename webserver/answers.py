@@ -60,6 +60,7 @@ class Overview(BaseModel):
     storage_failure: str
     checkpoints: Checkpoints
     control: Control
+    federations: list[str] = Field(description="All that can be asked for.")
     last_event_id: int
 
 
@@ -133,6 +134,16 @@ class Session(updates.Session):
 class Sessions(BaseModel):
     sessions: list[Session]
     next: int | None
+
+
+class ReasonWord(BaseModel):
+    word: str
+    means: str = Field(description="What happened.")
+    to_do: str = Field(description="What helps.")
+
+
+class ReasonWords(BaseModel):
+    reasons: list[ReasonWord]
 
 
 class Health(BaseModel):

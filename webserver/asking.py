@@ -12,12 +12,13 @@ from webserver import answers, queries
 from webserver.answers import problems
 from webserver.board import with_present
 from webserver.downloads import DIGEST_HEADER, pieces
+from webserver.reason_words import REASON_WORDS
 from webserver.refusals import Refused
 from webserver.site import Site
 
 FederationQuery = Annotated[
     str | None,
-    Query(pattern="^[0-9a-f]{16}$", description="Which federation; by default that heard of last."),
+    Query(pattern="^[0-9a-f]{16}$", description="Which federation; by default the running one."),
 ]
 RoundNumber = Annotated[int, Path(ge=1, le=10**12)]
 Before = Annotated[
@@ -53,6 +54,11 @@ def asking_routes(site: Site) -> APIRouter:
     async def overview(federation: FederationQuery = None) -> Response:
         text = site.live.overview_text(meant(site, federation), time.time())
         return Response(text, media_type="application/json")
+
+    @router.get("/reasons", response_model=answers.ReasonWords)
+    async def reasons() -> Response:
+        """Return what each reason word means, and what helps."""
+        return Response(REASON_WORDS, media_type="application/json")
 
     @router.get("/rounds", response_model=answers.Rounds, responses=problems(**_NO_FEDERATION))
     async def rounds(

@@ -8,11 +8,12 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from federation.errors import PeerError, SettingsError
-from federation.runtime.control import start_session, stop_session
+from federation.runtime.control import get_status, start_session, stop_session
 from federation.runtime.telemetry import get_logger
 from federation.v1 import control_pb2 as pb
 from webserver import updates
 from webserver.answers import problems
+from webserver.asking import FederationQuery
 from webserver.refusals import Refused
 from webserver.site import Site
 
@@ -66,11 +67,13 @@ def controlling_routes(site: Site) -> APIRouter:
         status_code=201,
         summary="Start a session",
         response_model=updates.Session,
-        responses=problems(_409="One runs.", _422="The plan is impossible."),
+        responses=problems(
+            _409="One runs, or it is another federation.", _422="The plan is impossible."
+        ),
     )
-    async def start(asked: SessionRequest) -> dict[str, Any]:
+    async def start(asked: SessionRequest, federation: FederationQuery = None) -> dict[str, Any]:
         """Start a run of rounds; refused while one runs."""
-        coordinator = _coordinator_of(site)
+        coordinator = await _coordinator_of(site, federation)
         plan = asked.model_dump(exclude_none=True)
         rounds = plan.pop("rounds")
         try:
@@ -84,15 +87,18 @@ def controlling_routes(site: Site) -> APIRouter:
         "/session",
         summary="Stop the session",
         response_model=updates.Session,
-        responses=problems(_409="None runs.", _422="A parameter is malformed."),
+        responses=problems(
+            _409="None runs, or it is another federation.", _422="A parameter is malformed."
+        ),
     )
     async def stop(
+        federation: FederationQuery = None,
         after_round: Annotated[
             bool, Query(description="Let the running round complete; else it is abandoned.")
         ] = True,
     ) -> dict[str, Any]:
         """End the running session, at once or after its round."""
-        coordinator = _coordinator_of(site)
+        coordinator = await _coordinator_of(site, federation)
         try:
             session = await stop_session(coordinator, after_round=after_round)
         except PeerError as error:
@@ -103,10 +109,20 @@ def controlling_routes(site: Site) -> APIRouter:
     return router
 
 
-def _coordinator_of(site: Site) -> str:
+async def _coordinator_of(site: Site, federation: str | None) -> str:
+    """Return the coordinator's HOST:PORT, if it is of the federation that is meant."""
     if site.coordinator is None:
         detail = "this server knows no coordinator; start it with --coordinator HOST:PORT"
         raise Refused(503, detail, reason="coordinator-unreachable")
+    if federation is None:
+        return site.coordinator
+    try:
+        found = (await get_status(site.coordinator)).federation_id
+    except PeerError as error:
+        raise _refused(error) from None
+    if found != federation:
+        detail = f"this server controls the federation {found}, not {federation}"
+        raise Refused(409, detail, reason="other-federation")
     return site.coordinator
 
 

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from webserver.board import Checkpoint, Picture, overview
-from webserver.store import Taken
+from webserver.store import FEDERATIONS_MAX, Taken
 
 EVENTS_REMEMBERED = 256
 """Newest events in memory; who missed more gets them from the database."""
+
+STAYS_S = 60.0
+"""The federation that is shown unasked stays so long after it was last heard of, while its session
+runs: two that tell at the same time do not take turns."""
 
 Checkpoints = tuple[Checkpoint | None, Checkpoint | None]
 """The newest one and the best one."""
@@ -50,8 +54,8 @@ class Live:
         self.closed = False
         self.last_event_id = last_event_id
         self._control = dict(control)
-        self._scenes: dict[str, _Scene] = {}
-        self._latest: str | None = None
+        self._scenes: dict[str, _Scene] = {}  # the one that was heard of last at the end
+        self._usual: str | None = None
         self._events: deque[tuple[str, dict[str, Any]]] = deque(maxlen=EVENTS_REMEMBERED)
         self._forgotten = last_event_id
         self._changed = asyncio.Event()
@@ -60,7 +64,7 @@ class Live:
         """Take over what the database remembers, the one that was heard of last at the end."""
         for picture, checkpoints in pictures:
             self._scenes[picture.federation_id] = _Scene(picture, checkpoints)
-            self._latest = picture.federation_id
+            self._usual = picture.federation_id
 
     def show(self, taken: Taken, checkpoints: Checkpoints | None) -> None:
         """Take an update that was remembered, and wake those who watch.
@@ -70,24 +74,40 @@ class Live:
             checkpoints: The newest and the best; None: they are as they were.
         """
         federation_id = taken.picture.federation_id
-        before = self._scenes.get(federation_id)
+        if not self._stays(taken.picture.heard_s):
+            self._usual = federation_id
+        before = self._scenes.pop(federation_id, None)
         kept = before.checkpoints if before else (None, None)
         self._scenes[federation_id] = _Scene(
             taken.picture, kept if checkpoints is None else checkpoints
         )
-        self._latest = federation_id
+        if before is None:
+            if len(self._scenes) > FEDERATIONS_MAX:  # the database has forgotten it, too
+                del self._scenes[next(iter(self._scenes))]
+            self._draw_all_anew()
         if taken.event is not None:
             if len(self._events) == EVENTS_REMEMBERED:
                 self._forgotten = self._events[0][1]["event_id"]
             self._events.append((federation_id, taken.event))
             self.last_event_id = taken.event["event_id"]
-            for scene in self._scenes.values():
-                scene.text = None  # it has the last event's id in it
+            self._draw_all_anew()  # each has the last event's id in it
         self._wake()
 
+    def _stays(self, now_s: float) -> bool:
+        """Say whether the federation that is shown unasked goes on being it."""
+        picture = self.picture(self._usual)
+        session = picture.facts["session"] if picture else None
+        if picture is None or session is None or not session["running"]:
+            return False
+        return now_s - picture.heard_s < STAYS_S
+
+    def _draw_all_anew(self) -> None:
+        for scene in self._scenes.values():
+            scene.text = None
+
     def federation_id(self, asked: str | None) -> str | None:
-        """Return the federation that is meant: that which was asked for, else the latest."""
-        return self._latest if asked is None else asked
+        """Return the federation that is meant: that which was asked for, else see ``STAYS_S``."""
+        return self._usual if asked is None else asked
 
     def knows(self, federation_id: str) -> bool:
         """Say whether a federation was ever heard of."""
@@ -117,7 +137,8 @@ class Live:
     def _drawn(self, picture: Picture | None, checkpoints: Checkpoints) -> str:
         last, best = checkpoints
         facts = overview(picture, last=last, best=best, last_event_id=self.last_event_id)
-        return json.dumps({**facts, "control": self._control}, allow_nan=False)
+        shared = {"control": self._control, "federations": sorted(self._scenes)}
+        return json.dumps({**facts, **shared}, allow_nan=False)
 
     def events_after(self, federation_id: str, event_id: int) -> list[dict[str, Any]] | None:
         """Return a federation's events after one, oldest first; None if memory has not all."""

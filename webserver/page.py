@@ -7,13 +7,14 @@ import time
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from federation.runtime.version import VERSION
 from webserver.access import CSRF_COOKIE, new_cookie
+from webserver.asking import FederationQuery
 from webserver.site import Site
 
 FOLDER = Path(__file__).parent
@@ -40,13 +41,15 @@ def add_page(app: FastAPI, site: Site) -> None:
     router = APIRouter()
 
     @router.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
-    async def page(request: Request) -> HTMLResponse:
+    async def page(request: Request, federation: FederationQuery = None) -> Response:
+        live = site.live
+        if federation is not None and not live.knows(federation):
+            return RedirectResponse(str(request.url.replace(query="")), 303)
         cookie = request.cookies.get(CSRF_COOKIE, "")
         if len(cookie) != COOKIE_LENGTH:
             cookie = new_cookie()
-        live = site.live
         content = templates.get_template("index.html").render(
-            overview=json.loads(live.overview_text(live.federation_id(None), time.time())),
+            overview=json.loads(live.overview_text(live.federation_id(federation), time.time())),
             csrf=site.access.page_token(cookie),
             version=VERSION,
         )

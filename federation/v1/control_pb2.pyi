@@ -316,6 +316,7 @@ class Status(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     STORAGE_FAILURE_FIELD_NUMBER: _builtins.int
     DIRECTORY_MARK_FIELD_NUMBER: _builtins.int
+    FEDERATION_ID_FIELD_NUMBER: _builtins.int
     time_s: _builtins.float
     """Unix seconds by the coordinator's clock."""
     waiting_clients: _builtins.int
@@ -328,6 +329,8 @@ class Status(_message.Message):
     """Drawn anew at each start of the coordinator and kept in the shared directory: who reads the same
     there has the same directory before it.
     """
+    federation_id: _builtins.str
+    """Drawn once for the shared directory; the source of its status updates is urn:headwater:ID."""
     @_builtins.property
     def round(self) -> Global___RoundStatus:
         """Absent before the first round."""
@@ -358,10 +361,11 @@ class Status(_message.Message):
         version: _builtins.str = ...,
         storage_failure: _builtins.str = ...,
         directory_mark: _builtins.str = ...,
+        federation_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "_session", b"_session", "round", b"round", "session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "_session", b"_session", "directory_mark", b"directory_mark", "recent_rounds", b"recent_rounds", "recent_stages", b"recent_stages", "round", b"round", "selectors", b"selectors", "session", b"session", "shared_data", b"shared_data", "storage_failure", b"storage_failure", "time_s", b"time_s", "version", b"version", "waiting_clients", b"waiting_clients"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "_session", b"_session", "directory_mark", b"directory_mark", "federation_id", b"federation_id", "recent_rounds", b"recent_rounds", "recent_stages", b"recent_stages", "round", b"round", "selectors", b"selectors", "session", b"session", "shared_data", b"shared_data", "storage_failure", b"storage_failure", "time_s", b"time_s", "version", b"version", "waiting_clients", b"waiting_clients"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__round: _TypeAlias = _typing.Literal["round"]  # noqa: Y015
     _WhichOneofArgType__round: _TypeAlias = _typing.Literal["_round", b"_round"]  # noqa: Y015

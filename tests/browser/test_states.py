@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from federation.reasons import REASONS
 from tests.browser.chromium import a_page
 from tests.browser.scripted_coordinator import ScriptedCoordinator, a_client, a_round
 from tests.browser.webserver_process import WebserverProcess
+from webserver.reason_words import plain
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Route
@@ -63,6 +65,31 @@ async def test_round_is_abandoned_its_reason_stands_wherever_the_round_does(
         assert "too-few-reports" in await shown.page.inner_text("#events li:first-child")
         assert "too-few-reports" in await shown.page.inner_text("#round-reason")
         assert "lost, client-lost" in await shown.page.inner_text("#round-clients")
+        await shown.page.wait_for_selector("#round-reasons")
+        explained = await shown.page.locator("#round-reasons dt").all_inner_texts()
+        assert explained == ["too-few-reports", "client-lost"]
+        assert plain(REASONS["client-lost"].means) in await shown.page.inner_text("#round-reasons")
+
+
+async def test_two_federations_report_here_page_stays_with_one_and_the_other_can_be_chosen(
+    webserver: WebserverProcess, browser: Browser
+) -> None:
+    """The address then names it, and all of the page is about it."""
+    one = ScriptedCoordinator(webserver.url)
+    other = ScriptedCoordinator(webserver.url, federation_id="0ddba11000000001")
+    one.stage(a_round(7, "reporting", CLIENTS, at_s=time.time()))
+    async with a_page(browser, webserver.url) as shown:
+        await shown.connected()
+        other.whole_round(41, CLIENTS)
+        await shown.page.wait_for_selector("#federation-choice")
+        stayed = await shown.page.inner_text("#eyebrow")
+        await shown.page.select_option("#federation-choice", other.federation_id)
+        await shown.page.locator("#eyebrow", has_text="Round 41").wait_for()
+        await shown.page.locator("#history a", has_text="41").wait_for()
+
+        assert stayed.lower() == "round 7"
+        assert shown.page.url.endswith(f"?federation={other.federation_id}")
+        assert await shown.page.input_value("#federation-choice") == other.federation_id
 
 
 async def test_api_fails_section_says_so_and_fills_when_it_works_again(

@@ -35,7 +35,7 @@ from coordinator.merging import merge
 from coordinator.record import RoundOutcome
 from coordinator.sessions import SessionRefused
 from coordinator.stages import SessionHandle
-from coordinator.takeover import take_up
+from coordinator.takeover import federation_id_in, take_up
 from coordinator.webhook import Push
 from federation.errors import StoreError
 from federation.phases import Outcome, Phase
@@ -133,8 +133,11 @@ async def a_desk(
     if not directory.checkpoint.exists():
         directory = a_shared_directory(shared_data, {"w": np.zeros(3, np.float32)})
     committer = Committer(directory, history_keep=5)
-    directory.coordinator.mkdir(exist_ok=True)
-    memory, announcer = take_up(directory.coordinator, last_round_number, push or Push(), epoch)
+    folder = directory.coordinator
+    folder.mkdir(exist_ok=True)
+    memory, announcer = take_up(
+        folder, last_round_number, push or Push(), epoch, federation_id_in(folder)
+    )
     driver = Driver(
         committer,
         memory,

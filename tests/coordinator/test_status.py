@@ -26,7 +26,7 @@ from tests.servers import a_shared_directory
 
 NORTH, SOUTH = Owner("north", "n1"), Owner("south", "s1")
 PLAN = RoundPlan(goal_count=2)
-MYSELF = Myself("/data", "1.0", "c0ffee")
+MYSELF = Myself("/data", "1.0", "c0ffee", "0123456789abcdef")
 MESSAGE_BYTES_MAX = 3 << 20
 """gRPC refuses messages above 4 MiB."""
 
@@ -126,6 +126,7 @@ def test_status_says_what_coordinator_and_selectors_say_of_themselves(driver: Dr
     status = status_of(driver, MYSELF)
 
     assert (status.version, status.directory_mark) == ("1.0", "c0ffee")
+    assert status.federation_id == "0123456789abcdef"
     assert [(s.selector_id, s.version, s.directory_mark) for s in status.selectors] == [
         ("north", "0.9", "f00d"),
         ("south", "", ""),

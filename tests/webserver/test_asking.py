@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from federation.reasons import REASONS
 from tests.webserver.sites import a_browser_at, a_site, tell
 from tests.webserver.telling import FEDERATION, Teller, a_client, a_round, a_session, counts
 from webserver import answers
@@ -79,12 +80,12 @@ async def test_round_makes_progress_its_line_and_its_detail_show_it(tmp_path: Pa
 
 
 async def test_two_federations_tell_each_is_asked_for_by_its_name(tmp_path: Path) -> None:
-    """Without a name it is the one that was heard of last."""
+    """Without a name it is the one that was heard of first, while its session runs."""
     async with a_site(tmp_path) as site, a_browser_at(site) as browser:
         await tell(browser, *Teller().whole_round(1))
         await tell(browser, *Teller(OTHER).whole_round(7))
 
-        for name, number in (("", 7), (f"federation={OTHER}", 7), (f"federation={FEDERATION}", 1)):
+        for name, number in (("", 1), (f"federation={OTHER}", 7), (f"federation={FEDERATION}", 1)):
             shown = await asked(browser, f"overview?{name}")
             assert shown["round"]["round_number"] == number
             (line,) = (await asked(browser, f"rounds?{name}"))["rounds"]
@@ -129,3 +130,16 @@ async def test_webserver_starts_again_it_knows_what_it_knew(tmp_path: Path) -> N
     assert again["checkpoints"]["best"]["round_number"] == 2
     assert repeated == [204] * 4
     assert events == before[3]
+
+
+async def test_reason_words_are_asked_for_each_has_its_sentences(tmp_path: Path) -> None:
+    """Those of docs/errors.md, as text."""
+    async with a_site(tmp_path) as site, a_browser_at(site) as browser:
+        answer = (await browser.get("/api/v1/reasons")).json()
+
+    told = {one["word"]: one for one in answer["reasons"]}
+    assert told.keys() == REASONS.keys()
+    assert told["port-in-use"]["to_do"].startswith("Give another --port (0 picks")
+    sentences = [one[field] for one in answer["reasons"] for field in ("means", "to_do")]
+    assert all(sentences)
+    assert not [sentence for sentence in sentences if "](" in sentence or "`" in sentence]

@@ -159,3 +159,18 @@ async def test_page_starts_a_session_with_its_token_another_site_s_page_cannot(
     assert told(forged) == (403, "cross-site-request")
     assert told(blind) == (403, "cross-site-request")
     assert started.status_code == 201
+
+
+async def test_another_federation_is_meant_nothing_is_started_or_stopped(tmp_path: Path) -> None:
+    """A page may show one federation while the webserver controls the coordinator of another."""
+    async with controlled(tmp_path) as browser:
+        mine = (tmp_path / "shared" / "coordinator" / "federation_id").read_text().strip()
+        wrong = await browser.post(
+            "/api/v1/session?federation=0123456789abcdef", json={"rounds": 1}
+        )
+        started = await browser.post(f"/api/v1/session?federation={mine}", json={"rounds": 1})
+        kept = await browser.delete("/api/v1/session?federation=0123456789abcdef")
+        stopped = await browser.delete(f"/api/v1/session?federation={mine}&after_round=false")
+
+    assert told(wrong) == told(kept) == (409, "other-federation")
+    assert (started.status_code, stopped.status_code) == (201, 200)

@@ -6,10 +6,10 @@ import asyncio
 import json
 
 from tests.waiting import within
-from tests.webserver.telling import BEGAN_S, FEDERATION, Teller, a_round, update
+from tests.webserver.telling import BEGAN_S, FEDERATION, Teller, a_round, a_session, update
 from webserver.board import Checkpoint, drawn, event_of
-from webserver.live import EVENTS_REMEMBERED, Live
-from webserver.store import Taken
+from webserver.live import EVENTS_REMEMBERED, STAYS_S, Live
+from webserver.store import FEDERATIONS_MAX, Taken
 
 CONTROL = {"possible": False, "needs_token": False}
 OTHER = "fedcba9876543210"
@@ -23,12 +23,12 @@ class Watched:
         self.teller = Teller()
         self._event_id = 0
 
-    def stage(self, number: int = 1, teller: Teller | None = None) -> None:
+    def stage(self, number: int = 1, teller: Teller | None = None, at_s: float = BEGAN_S) -> None:
         """Show that a round began."""
         told = update((teller or self.teller).stage(a_round(number)))
         self._event_id += 1
         event = {"event_id": self._event_id, **(event_of(told) or {})}
-        self.live.show(Taken(drawn(told, BEGAN_S), event), None)
+        self.live.show(Taken(drawn(told, at_s), event), None)
 
     def progress(self, waiting_clients: int) -> None:
         """Show progress."""
@@ -59,7 +59,7 @@ def test_two_federations_tell_the_latest_is_shown_unless_one_is_asked_for() -> N
     """Each keeps its picture."""
     watched = Watched()
     watched.stage(1)
-    watched.stage(2, Teller(OTHER))
+    watched.stage(2, Teller(OTHER), at_s=BEGAN_S + STAYS_S)
 
     assert watched.live.federation_id(None) == OTHER
     assert watched.live.federation_id(FEDERATION) == FEDERATION
@@ -67,6 +67,44 @@ def test_two_federations_tell_the_latest_is_shown_unless_one_is_asked_for() -> N
     assert watched.live.overview(FEDERATION, 0.0)["last_event_id"] == 2
     assert ids(watched.live, 0) == [1]
     assert not watched.live.knows("0" * 16)
+
+
+def test_two_federations_tell_by_turns_the_one_that_runs_stays() -> None:
+    """A page that shows another one with each update is of use to nobody; both can be chosen."""
+    watched = Watched()
+    other = Teller(OTHER)
+    for number in (1, 2, 3):
+        watched.stage(number)
+        watched.stage(number, other, at_s=BEGAN_S + 1)
+
+    assert watched.live.federation_id(None) == FEDERATION
+    assert watched.live.overview(OTHER, 0.0)["federations"] == [FEDERATION, OTHER]
+    assert watched.live.overview(FEDERATION, 0.0)["federations"] == [FEDERATION, OTHER]
+
+
+def test_session_that_is_shown_is_over_the_next_federation_that_tells_is_shown() -> None:
+    """Whoever starts another federation on the same webserver sees it at once."""
+    watched = Watched()
+    over = update(watched.teller.session(a_session(running=False)))
+    watched.live.show(Taken(drawn(over, BEGAN_S), None), None)
+
+    watched.stage(1, Teller(OTHER))
+
+    assert watched.live.federation_id(None) == OTHER
+
+
+def test_more_federations_tell_than_are_remembered_the_longest_silent_is_forgotten() -> None:
+    """As in the database: who makes up names fills no memory."""
+    watched = Watched()
+    names = [f"{number:016x}" for number in range(FEDERATIONS_MAX + 1)]
+    for name in names[:-1]:
+        watched.stage(1, Teller(name))
+    watched.progress(1)
+
+    assert not watched.live.knows(names[0])
+    assert watched.live.overview(FEDERATION, 0.0)["federations"] == sorted(
+        [*names[1:-1], FEDERATION]
+    )
 
 
 def test_checkpoints_are_not_told_anew_they_stay() -> None:

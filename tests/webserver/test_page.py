@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 
 from tests.webserver.sites import a_browser_at, a_site, tell
-from tests.webserver.telling import Teller, a_client, a_round
+from tests.webserver.telling import FEDERATION, Teller, a_client, a_round
 from webserver.access import CSRF_COOKIE
 
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
@@ -74,3 +74,18 @@ async def test_file_of_the_page_is_asked_for_the_browser_may_keep_it(tmp_path: P
 
     assert (first.status_code, second.status_code) == (200, 304)
     assert first.headers["cache-control"] == "no-cache"
+
+
+async def test_page_of_a_federation_is_asked_for_it_shows_that_one(tmp_path: Path) -> None:
+    """From its first answer on; of one that was never heard of, the usual page is shown."""
+    other = "fedcba9876543210"
+    async with a_site(tmp_path) as site, a_browser_at(site) as browser:
+        await tell(browser, Teller(other).stage(a_round(41)))
+        await tell(browser, Teller().stage(a_round(7)))
+        usual = await browser.get("/")
+        asked = await browser.get(f"/?federation={FEDERATION}")
+        unknown = await browser.get(f"/?federation={'0' * 16}")
+
+    assert f'id="federation-id">{other}<' in usual.text
+    assert f'id="federation-id">{FEDERATION}<' in asked.text
+    assert (unknown.status_code, unknown.headers["location"]) == (303, "http://127.0.0.1:8050/")

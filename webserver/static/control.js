@@ -10,11 +10,13 @@ const CSRF = document.querySelector("meta[name=headwater-csrf]").content;
 const TOKEN_REASONS = ["control-token-needed", "wrong-control-token"];
 
 let needsToken = false;
+let federation = null;
 
 /** Show an overview. */
 export function render(overview) {
   const { possible, needs_token } = overview.control ?? {};
   needsToken = Boolean(needs_token);
+  federation = overview.federation?.federation_id;
   const session = overview.session;
   setText(byId("control-state"), sessionWords(session));
   byId("control").dataset.possible = Boolean(possible);
@@ -83,7 +85,8 @@ async function act(method, parameters, body, form) {
   const headers = { "X-Headwater-CSRF": CSRF };
   if (bearer) headers.Authorization = `Bearer ${bearer}`;
   if (body) headers["Content-Type"] = "application/json";
-  await ask("session", parameters, { method, headers, body: body && JSON.stringify(body) });
+  // The webserver controls one coordinator, and must refuse if that is not the one shown here.
+  await ask("session", { ...parameters, federation }, { method, headers, body: body && JSON.stringify(body) });
   if (given) remember(given);
   form.elements.token.value = "";
 }

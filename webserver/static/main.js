@@ -7,6 +7,7 @@ import * as checkpoints from "./checkpoints.js";
 import * as clock from "./clock.js";
 import * as control from "./control.js";
 import * as events from "./events.js";
+import * as federations from "./federations.js";
 import * as history from "./history.js";
 import * as notices from "./notices.js";
 import * as round from "./round.js";
@@ -24,8 +25,7 @@ function render(overview) {
   const empty = federationId === null;
   document.body.dataset.state = empty ? "empty" : "full";
   byId("empty").hidden = !empty;
-  byId("federation").hidden = empty;
-  setText(byId("federation-id"), federationId ?? "");
+  federations.render(overview);
   notices.render(overview);
   status.render(overview);
   control.render(overview);
@@ -74,7 +74,7 @@ function opened(again) {
 }
 
 setText(byId("own-url"), location.origin + location.pathname.replace(/\/$/, ""));
-for (const part of [charts, control, events, history, round]) part.begin();
+for (const part of [charts, control, events, federations, history, round]) part.begin();
 const first = JSON.parse(byId("main").dataset.overview);
 render(first);
 loadRounds();

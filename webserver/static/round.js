@@ -3,6 +3,7 @@
 import { ask, coalesced } from "./api.js";
 import { byId, element, fillTerms, keyed, setData, setText, showText } from "./dom.js";
 import { STAGES, capital, count, machineTime, metric, metrics, moment, plural, span } from "./format.js";
+import { explain } from "./reasons.js";
 import { standingText } from "./status.js";
 
 const CLIENTS_A_PAGE = 100;
@@ -95,6 +96,8 @@ function draw(round) {
   showText(byId("round-reason"), round.reason ? `Abandoned: ${round.reason}` : "");
   fillTerms(byId("round-facts"), factsOf(round));
   drawClients(round);
+  const reasonsOfClients = (round.clients ?? []).map((client) => client.reason);
+  explain([round.reason, ...Object.keys(round.rejected ?? {}), ...reasonsOfClients]);
 }
 
 function factsOf(round) {
