@@ -25,6 +25,7 @@ from client.trainer import (
     TrainingTask,
 )
 from client.update import Update, fit, frames
+from federation.chunking import ChunkLimit
 from federation.errors import PeerError, StoreError
 from federation.plan import RetryWindow
 from federation.runtime import wire
@@ -78,6 +79,7 @@ class Contributor:
         self._artifacts = artifacts
         self._state = state
         self._update = state.update
+        self._limit = ChunkLimit()
         self._log = log.bind(client_id=client_id)
 
     @property
@@ -135,11 +137,13 @@ class Contributor:
         if self._trainer.needs_model and pb.ARTIFACT_KIND_MODEL in by_kind:
             model = by_kind[pb.ARTIFACT_KIND_MODEL]
             model_path = await self._place.persist(
-                lambda seat: self._artifacts.model(model, source_at(seat.stub))
+                lambda seat: self._artifacts.model(model, source_at(seat.stub, self._limit))
             )
         checkpoint = by_kind[pb.ARTIFACT_KIND_CHECKPOINT]
         base = await self._place.persist(
-            lambda seat: self._artifacts.checkpoint(checkpoint, source_at(seat.stub, seat.token))
+            lambda seat: self._artifacts.checkpoint(
+                checkpoint, source_at(seat.stub, self._limit, seat.token)
+            )
         )
         task = TrainingTask(
             round_number=configured.round_number,
@@ -168,7 +172,7 @@ class Contributor:
             claim = _claim(update, session_id, seat)
             if claim != self._state.claim:
                 self._state.report_at(claim)
-            return await _try_to_report(seat, update)
+            return await _try_to_report(seat, update, self._limit)
 
         receipt = await self._place.persist(call)
         return self._settle(update.round_id, session_id, receipt)
@@ -218,7 +222,9 @@ def _claim(update: Update, session_id: str, seat: Seat) -> Claim:
     return Claim(update.round_id, session_id, seat.selector, len(update.buffer), seat.token)
 
 
-async def _try_to_report(seat: Seat, update: Update) -> pb.ReportReceipt | pb.Aborted:
+async def _try_to_report(
+    seat: Seat, update: Update, limit: ChunkLimit
+) -> pb.ReportReceipt | pb.Aborted:
     request = pb.BeginReportRequest(
         session_token=seat.token,
         size_bytes=len(update.buffer),
@@ -232,6 +238,12 @@ async def _try_to_report(seat: Seat, update: Update) -> pb.ReportReceipt | pb.Ab
         case "aborted":
             aborted: pb.Aborted = begun.aborted
             return aborted
-    offset = begun.permission.resume_offset
-    answer: pb.ReportReceipt = await seat.stub.Report(frames(update, seat.token, offset))
+    permission = begun.permission
+    offset = permission.resume_offset
+    largest = limit.begin(update.sha256, seat.selector, offset)
+    began_s = time.monotonic()
+    answer: pb.ReportReceipt = await seat.stub.Report(
+        frames(update, seat.token, permission, largest)
+    )
+    limit.went(len(update.buffer) - offset, time.monotonic() - began_s)
     return answer

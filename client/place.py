@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ import grpc.aio
 
 from client.artifacts import Source
 from client.selectors import BACKOFF_MAX_S, BACKOFF_MIN_S
+from federation.chunking import ChunkLimit
 from federation.errors import PeerError, TransferError
 from federation.runtime.frames import Piece
 from federation.runtime.rpc import reason_of
@@ -96,13 +98,21 @@ class Place:
             pause_s = min(2 * pause_s, BACKOFF_MAX_S)
 
 
-def source_at(stub: Any, token: str = "") -> Source:
+def source_at(stub: Any, limit: ChunkLimit, token: str = "") -> Source:
     """Fetch artifacts from the selector with this service, for the round of this token if any."""
 
     async def fetch(sha256: bytes, offset: int) -> AsyncIterator[Piece]:
-        request = pb.FetchArtifactRequest(sha256=sha256, offset=offset, session_token=token)
+        request = pb.FetchArtifactRequest(
+            sha256=sha256,
+            offset=offset,
+            session_token=token,
+            chunk_bytes=limit.begin(sha256, offset),
+        )
+        began_s, received = time.monotonic(), 0
         async for chunk in stub.FetchArtifact(request):
+            received += len(chunk.data)
             yield chunk
+        limit.went(received, time.monotonic() - began_s)
 
     return fetch
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from client.artifacts import Artifacts
 from client.place import give_up_if_final, source_at, why_failed
 from client.selectors import Selectors
+from federation.chunking import ChunkLimit
 from federation.errors import PeerError, SettingsError, TransferError
 from federation.runtime.disk import temporary_path, write_atomically
 from federation.runtime.exports import write_h5, write_npz
@@ -83,6 +84,7 @@ class ResultSeeker:
         self._artifacts = artifacts
         self._draw = draw
         self._clock = clock
+        self._limit = ChunkLimit()
 
     async def seek(self, session_id: str, *, with_model: bool) -> Result:
         """Wait for the end of a session and fetch what it ended with.
@@ -134,7 +136,7 @@ class ResultSeeker:
         return answer
 
     async def _fetch(self, answer: pb.GetCheckpointResponse, *, with_model: bool) -> Result:
-        source = source_at(self._selectors.stub)
+        source = source_at(self._selectors.stub, self._limit)
         model = None
         if with_model and answer.HasField("model"):
             model = await self._artifacts.model(answer.model, source)

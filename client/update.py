@@ -52,20 +52,24 @@ def fit(trainer: Trainer, base: Buffer, task: TrainingTask) -> Update:
     return Update(task.round_id, buffer, hashlib.sha256(buffer).digest(), start)
 
 
-async def frames(update: Update, token: str, offset: int) -> AsyncIterator[pb.ReportFrame | Piece]:
+async def frames(
+    update: Update, token: str, permission: pb.Permission, chunk_bytes_max: int
+) -> AsyncIterator[pb.ReportFrame | Piece]:
     """Yield a report's frames; all data frames have the same size but the last.
 
     Args:
         update: What is reported.
         token: Proof of the claim.
-        offset: The selector holds the bytes before it.
+        permission: Says what the selector holds already.
+        chunk_bytes_max: Size of the largest chunk that comes through.
     """
+    offset = permission.resume_offset
     start = pb.ReportStart(session_token=token, offset=offset)
     start.MergeFrom(update.start)
     yield pb.ReportFrame(start=start)
     size = len(update.buffer)
-    chunk_bytes = chunk_bytes_for(size)
-    count = -(-offset // chunk_bytes)
+    chunk_bytes = min(chunk_bytes_for(size), chunk_bytes_max)
+    count = permission.resume_chunks
     for at, view in chunks(update.buffer, offset=offset, chunk_bytes=chunk_bytes):
         yield Piece(at, view)
         count += 1

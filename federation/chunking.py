@@ -14,10 +14,57 @@ CHUNK_BYTES = 2**20
 LARGE_CHUNK_BYTES = 2 * 2**20
 LARGE_MODEL_BYTES = 64 * 2**20
 
+CHUNK_BYTES_MIN = 2**15
+"""Smaller ones help nobody: HTTP/2's first window is twice as large."""
+
+SHRINK = 8
+"""By so much smaller chunks are tried where larger ones do not come through."""
+
+CHUNK_S = 4.0
+"""Seconds that a chunk may take; a connection on which nothing is heard for longer is asked for a
+sign of life, which then waits behind the chunk."""
+
 
 def chunk_bytes_for(total_bytes: int) -> int:
     """Return the chunk size that was measured best for a transfer of ``total_bytes``."""
     return LARGE_CHUNK_BYTES if total_bytes >= LARGE_MODEL_BYTES else CHUNK_BYTES
+
+
+class ChunkLimit:
+    """How large a chunk one client's link carries, as far as that is known.
+
+    A chunk counts once it is whole, and a link too slow for it is given up before it is: a try
+    that ends where it began is followed by one with smaller chunks. A transfer that went well says
+    how large they may be.
+
+    Attributes:
+        bytes: Size of the largest chunk that may be sent.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = LARGE_CHUNK_BYTES
+        self._try: tuple[object, ...] = ()
+
+    def begin(self, *this_try: object) -> int:
+        """Note that a transfer is tried, and return the size of the largest chunk.
+
+        Args:
+            this_try: What is sent, to whom, and from which offset on.
+        """
+        if this_try == self._try:
+            self.bytes = max(self.bytes // SHRINK, CHUNK_BYTES_MIN)
+        self._try = this_try
+        return self.bytes
+
+    def went(self, count: int, seconds: float) -> None:
+        """Note that a try went to the end of its transfer.
+
+        Args:
+            count: Bytes that it carried.
+            seconds: How long it took.
+        """
+        in_time = int(CHUNK_S * count / max(seconds, 1e-3))
+        self.bytes = max(self.bytes, min(in_time, LARGE_CHUNK_BYTES))
 
 
 def chunks(

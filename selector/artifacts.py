@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
-from federation.chunking import chunk_bytes_for, chunks
+from federation.chunking import CHUNK_BYTES_MIN, chunk_bytes_for, chunks
 from federation.errors import PeerError, StoreError
 from federation.runtime.disk import store_errors
 from federation.runtime.frames import encode_chunk
@@ -36,7 +36,7 @@ class Checkpoint:
 
     sha256: bytes
     buffer: bytearray
-    _frames: dict[int, bytes] = field(default_factory=dict, repr=False)
+    _frames: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False)
 
     @property
     def weights(self) -> dict[str, NDArray[Any]]:
@@ -54,16 +54,21 @@ class Checkpoint:
             kind=pb.ARTIFACT_KIND_CHECKPOINT, sha256=self.sha256, size_bytes=len(self.buffer)
         )
 
-    def frames(self, offset: int) -> Iterator[bytes]:
-        """Yield the bytes from an offset on as encoded chunks; clients side by side share them."""
-        size = chunk_bytes_for(len(self.buffer))
+    def frames(self, offset: int, chunk_bytes: int = 0) -> Iterator[bytes]:
+        """Yield the bytes from an offset on as encoded chunks; clients side by side share them.
+
+        Args:
+            offset: Where to begin.
+            chunk_bytes: Largest chunk that the client takes; 0: it does not say.
+        """
+        size = _chunk_bytes(len(self.buffer), chunk_bytes)
         for start, view in chunks(self.buffer, offset=offset, chunk_bytes=size):
-            frame = self._frames.get(start)
+            frame = self._frames.get((start, size))
             if frame is None:
                 frame = encode_chunk(start, view)
                 if len(self._frames) == FRAMES_KEPT:
                     del self._frames[next(iter(self._frames))]
-                self._frames[start] = frame
+                self._frames[start, size] = frame
             yield frame
 
 
@@ -87,9 +92,9 @@ class ModelFile:
             kind=pb.ARTIFACT_KIND_MODEL, sha256=self.sha256, size_bytes=self.size_bytes
         )
 
-    def frames(self, offset: int) -> Iterator[bytes]:
-        """Yield the bytes from an offset on as encoded chunks."""
-        size = chunk_bytes_for(self.size_bytes)
+    def frames(self, offset: int, chunk_bytes: int = 0) -> Iterator[bytes]:
+        """Yield the bytes from an offset on as encoded chunks; see ``Checkpoint.frames``."""
+        size = _chunk_bytes(self.size_bytes, chunk_bytes)
         with store_errors(self.path, "read"), self.path.open("rb") as file:
             file.seek(offset)
             while data := file.read(size):
@@ -98,6 +103,12 @@ class ModelFile:
 
 
 Artifact = Checkpoint | ModelFile
+
+
+def _chunk_bytes(size: int, asked: int) -> int:
+    usual = chunk_bytes_for(size)
+    return min(usual, max(asked, CHUNK_BYTES_MIN)) if asked else usual
+
 
 _Identity: TypeAlias = tuple[int, int, int]
 """Inode, bytes and time of change of a file: another one has another."""

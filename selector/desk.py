@@ -179,7 +179,10 @@ class ReportDesk:
                 self._uploads.free(upload)
             return self._not_wanted(cohort, member)
         self._require_attached()
-        permission = participation_pb2.Permission(resume_offset=upload.assembler.received)
+        held = upload.assembler
+        permission = participation_pb2.Permission(
+            resume_offset=held.received, resume_chunks=held.chunks
+        )
         return participation_pb2.BeginReportResponse(permission=permission)
 
     async def _permit(self, member: Member, size: int) -> Upload | None:

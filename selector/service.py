@@ -74,7 +74,7 @@ class ParticipationService(participation_pb2_grpc.ParticipationServicer):
                 f"offset {request.offset} is beyond the artifact's {size} bytes",
                 reason="wrong-offset",
             )
-        frames = artifact.frames(request.offset)
+        frames = artifact.frames(request.offset, request.chunk_bytes)
         if isinstance(artifact, ModelFile):
             while (frame := await asyncio.to_thread(next, frames, None)) is not None:
                 await context.write(frame)

@@ -133,14 +133,15 @@ class RawClient:
 
     # -- Artifacts ------------------------------------------------------------------------------
 
-    async def fetch(self, digest: bytes, offset: int = 0) -> bytes:
-        """Fetch an artifact's bytes from an offset on."""
-        request = pb.FetchArtifactRequest(sha256=digest, offset=offset)
+    async def fetch(self, digest: bytes, offset: int = 0, chunk_bytes: int = 0) -> bytes:
+        """Fetch an artifact's bytes from an offset on, in chunks of the size that was asked for."""
+        request = pb.FetchArtifactRequest(sha256=digest, offset=offset, chunk_bytes=chunk_bytes)
         data = bytearray()
 
         async def receive() -> None:
             async for chunk in self.stub.FetchArtifact(request):
                 assert chunk.offset == offset + len(data)
+                assert len(chunk.data) <= (chunk_bytes or CHUNK_BYTES)
                 data.extend(chunk.data)
 
         await within(receive())

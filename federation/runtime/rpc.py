@@ -77,6 +77,8 @@ def _keepalive(interval_s: float, timeout_s: float) -> list[tuple[str, int]]:
         ("grpc.http2.ping_timeout_ms", int(timeout_s * 1000)),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.keepalive_permit_without_calls", 1),
+        # These pings go out amid the data, and a slow link was given up by their time-out.
+        ("grpc.http2.bdp_probe", 0),
     ]
 
 

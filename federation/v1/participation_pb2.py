@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from federation.v1 import plan_pb2 as federation_dot_v1_dot_plan__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!federation/v1/participation.proto\x12\rfederation.v1\x1a\x18\x66\x65\x64\x65ration/v1/plan.proto\"q\n\x0e\x43heckInRequest\x12\x38\n\x10protocol_version\x18\x01 \x01(\x0e\x32\x1e.federation.v1.ProtocolVersion\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\"\xc5\x01\n\x0c\x43heckInEvent\x12#\n\x04held\x18\x01 \x01(\x0b\x32\x13.federation.v1.HeldH\x00\x12+\n\x08\x64\x65\x63lined\x18\x02 \x01(\x0b\x32\x17.federation.v1.DeclinedH\x00\x12/\n\nconfigured\x18\x03 \x01(\x0b\x32\x19.federation.v1.ConfiguredH\x00\x12)\n\x07\x61\x62orted\x18\x04 \x01(\x0b\x32\x16.federation.v1.AbortedH\x00\x42\x07\n\x05\x65vent\"B\n\x04Held\x12\x13\n\x0bselector_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x11\n\tfallbacks\x18\x03 \x03(\t\"_\n\x08\x44\x65\x63lined\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x30\n\x0cretry_window\x18\x02 \x01(\x0b\x32\x1a.federation.v1.RetryWindow\x12\x11\n\tfallbacks\x18\x03 \x03(\t\"\xd8\x01\n\nConfigured\x12\x10\n\x08round_id\x18\x01 \x01(\t\x12\x14\n\x0cround_number\x18\x02 \x01(\x04\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x37\n\x0fhyperparameters\x18\x04 \x01(\x0b\x32\x1e.federation.v1.Hyperparameters\x12\x15\n\rsession_token\x18\x05 \x01(\t\x12*\n\tartifacts\x18\x06 \x03(\x0b\x32\x17.federation.v1.Artifact\x12\x12\n\ndeadline_s\x18\x07 \x01(\x01\"^\n\x07\x41\x62orted\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x30\n\x0cretry_window\x18\x02 \x01(\x0b\x32\x1a.federation.v1.RetryWindow\x12\x11\n\tfallbacks\x18\x03 \x03(\t\"Y\n\x08\x41rtifact\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.federation.v1.ArtifactKind\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"M\n\x14\x46\x65tchArtifactRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x15\n\rsession_token\x18\x03 \x01(\t\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"R\n\x12\x42\x65ginReportRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x11\n\tclient_id\x18\x03 \x01(\t\"\xac\x01\n\x13\x42\x65ginReportResponse\x12/\n\npermission\x18\x01 \x01(\x0b\x32\x19.federation.v1.PermissionH\x00\x12)\n\x07\x61\x62orted\x18\x02 \x01(\x0b\x32\x16.federation.v1.AbortedH\x00\x12/\n\x07receipt\x18\x03 \x01(\x0b\x32\x1c.federation.v1.ReportReceiptH\x00\x42\x08\n\x06\x61nswer\"#\n\nPermission\x12\x15\n\rresume_offset\x18\x01 \x01(\x04\"\x92\x01\n\x0bReportFrame\x12+\n\x05start\x18\x01 \x01(\x0b\x32\x1a.federation.v1.ReportStartH\x00\x12$\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x14.federation.v1.ChunkH\x00\x12\'\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x18.federation.v1.ReportEndH\x00\x42\x07\n\x05\x66rame\"\x83\x02\n\x0bReportStart\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x14\n\x0cnum_examples\x18\x04 \x01(\x12\x12\x38\n\x07metrics\x18\x05 \x03(\x0b\x32\'.federation.v1.ReportStart.MetricsEntry\x12\x11\n\tclient_id\x18\x06 \x01(\t\x12\x17\n\ntraining_s\x18\x07 \x01(\x01H\x00\x88\x01\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\r\n\x0b_training_s\"?\n\tReportEnd\x12\x0e\n\x06\x63hunks\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\"\xc4\x01\n\rReportReceipt\x12\x0e\n\x06\x63hunks\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\x12-\n\x07outcome\x18\x04 \x01(\x0e\x32\x1c.federation.v1.ReportOutcome\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\x12\x30\n\x0cretry_window\x18\x07 \x01(\x0b\x32\x1a.federation.v1.RetryWindow\"K\n\x0fWithdrawRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\tclient_id\x18\x03 \x01(\t\"D\n\x10WithdrawResponse\x12\x30\n\x0cretry_window\x18\x01 \x01(\x0b\x32\x1a.federation.v1.RetryWindow\"I\n\x14GetCheckpointRequest\x12\r\n\x05\x66inal\x18\x01 \x01(\x08\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06wait_s\x18\x03 \x01(\x01\"\xad\x01\n\x15GetCheckpointResponse\x12\x14\n\x0cround_number\x18\x01 \x01(\x04\x12)\n\x08\x61rtifact\x18\x02 \x01(\x0b\x32\x17.federation.v1.Artifact\x12&\n\x05model\x18\x03 \x01(\x0b\x32\x17.federation.v1.Artifact\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x17\n\x0fsession_running\x18\x05 \x01(\x08*d\n\x0c\x41rtifactKind\x12\x1d\n\x19\x41RTIFACT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41RTIFACT_KIND_MODEL\x10\x01\x12\x1c\n\x18\x41RTIFACT_KIND_CHECKPOINT\x10\x02*\x87\x01\n\rReportOutcome\x12\x1e\n\x1aREPORT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17REPORT_OUTCOME_ACCEPTED\x10\x01\x12\x1b\n\x17REPORT_OUTCOME_REJECTED\x10\x02\x12\x1c\n\x18REPORT_OUTCOME_DISCARDED\x10\x03\x32\xeb\x03\n\rParticipation\x12G\n\x07\x43heckIn\x12\x1d.federation.v1.CheckInRequest\x1a\x1b.federation.v1.CheckInEvent0\x01\x12L\n\rFetchArtifact\x12#.federation.v1.FetchArtifactRequest\x1a\x14.federation.v1.Chunk0\x01\x12T\n\x0b\x42\x65ginReport\x12!.federation.v1.BeginReportRequest\x1a\".federation.v1.BeginReportResponse\x12\x44\n\x06Report\x12\x1a.federation.v1.ReportFrame\x1a\x1c.federation.v1.ReportReceipt(\x01\x12K\n\x08Withdraw\x12\x1e.federation.v1.WithdrawRequest\x1a\x1f.federation.v1.WithdrawResponse\x12Z\n\rGetCheckpoint\x12#.federation.v1.GetCheckpointRequest\x1a$.federation.v1.GetCheckpointResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!federation/v1/participation.proto\x12\rfederation.v1\x1a\x18\x66\x65\x64\x65ration/v1/plan.proto\"q\n\x0e\x43heckInRequest\x12\x38\n\x10protocol_version\x18\x01 \x01(\x0e\x32\x1e.federation.v1.ProtocolVersion\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\"\xc5\x01\n\x0c\x43heckInEvent\x12#\n\x04held\x18\x01 \x01(\x0b\x32\x13.federation.v1.HeldH\x00\x12+\n\x08\x64\x65\x63lined\x18\x02 \x01(\x0b\x32\x17.federation.v1.DeclinedH\x00\x12/\n\nconfigured\x18\x03 \x01(\x0b\x32\x19.federation.v1.ConfiguredH\x00\x12)\n\x07\x61\x62orted\x18\x04 \x01(\x0b\x32\x16.federation.v1.AbortedH\x00\x42\x07\n\x05\x65vent\"B\n\x04Held\x12\x13\n\x0bselector_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x11\n\tfallbacks\x18\x03 \x03(\t\"_\n\x08\x44\x65\x63lined\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x30\n\x0cretry_window\x18\x02 \x01(\x0b\x32\x1a.federation.v1.RetryWindow\x12\x11\n\tfallbacks\x18\x03 \x03(\t\"\xd8\x01\n\nConfigured\x12\x10\n\x08round_id\x18\x01 \x01(\t\x12\x14\n\x0cround_number\x18\x02 \x01(\x04\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x37\n\x0fhyperparameters\x18\x04 \x01(\x0b\x32\x1e.federation.v1.Hyperparameters\x12\x15\n\rsession_token\x18\x05 \x01(\t\x12*\n\tartifacts\x18\x06 \x03(\x0b\x32\x17.federation.v1.Artifact\x12\x12\n\ndeadline_s\x18\x07 \x01(\x01\"^\n\x07\x41\x62orted\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x30\n\x0cretry_window\x18\x02 \x01(\x0b\x32\x1a.federation.v1.RetryWindow\x12\x11\n\tfallbacks\x18\x03 \x03(\t\"Y\n\x08\x41rtifact\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.federation.v1.ArtifactKind\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"b\n\x14\x46\x65tchArtifactRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x15\n\rsession_token\x18\x03 \x01(\t\x12\x13\n\x0b\x63hunk_bytes\x18\x04 \x01(\r\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"R\n\x12\x42\x65ginReportRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x11\n\tclient_id\x18\x03 \x01(\t\"\xac\x01\n\x13\x42\x65ginReportResponse\x12/\n\npermission\x18\x01 \x01(\x0b\x32\x19.federation.v1.PermissionH\x00\x12)\n\x07\x61\x62orted\x18\x02 \x01(\x0b\x32\x16.federation.v1.AbortedH\x00\x12/\n\x07receipt\x18\x03 \x01(\x0b\x32\x1c.federation.v1.ReportReceiptH\x00\x42\x08\n\x06\x61nswer\":\n\nPermission\x12\x15\n\rresume_offset\x18\x01 \x01(\x04\x12\x15\n\rresume_chunks\x18\x02 \x01(\x04\"\x92\x01\n\x0bReportFrame\x12+\n\x05start\x18\x01 \x01(\x0b\x32\x1a.federation.v1.ReportStartH\x00\x12$\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x14.federation.v1.ChunkH\x00\x12\'\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x18.federation.v1.ReportEndH\x00\x42\x07\n\x05\x66rame\"\x83\x02\n\x0bReportStart\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x14\n\x0cnum_examples\x18\x04 \x01(\x12\x12\x38\n\x07metrics\x18\x05 \x03(\x0b\x32\'.federation.v1.ReportStart.MetricsEntry\x12\x11\n\tclient_id\x18\x06 \x01(\t\x12\x17\n\ntraining_s\x18\x07 \x01(\x01H\x00\x88\x01\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\r\n\x0b_training_s\"?\n\tReportEnd\x12\x0e\n\x06\x63hunks\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\"\xc4\x01\n\rReportReceipt\x12\x0e\n\x06\x63hunks\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\x12-\n\x07outcome\x18\x04 \x01(\x0e\x32\x1c.federation.v1.ReportOutcome\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\x12\x30\n\x0cretry_window\x18\x07 \x01(\x0b\x32\x1a.federation.v1.RetryWindow\"K\n\x0fWithdrawRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\tclient_id\x18\x03 \x01(\t\"D\n\x10WithdrawResponse\x12\x30\n\x0cretry_window\x18\x01 \x01(\x0b\x32\x1a.federation.v1.RetryWindow\"I\n\x14GetCheckpointRequest\x12\r\n\x05\x66inal\x18\x01 \x01(\x08\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06wait_s\x18\x03 \x01(\x01\"\xad\x01\n\x15GetCheckpointResponse\x12\x14\n\x0cround_number\x18\x01 \x01(\x04\x12)\n\x08\x61rtifact\x18\x02 \x01(\x0b\x32\x17.federation.v1.Artifact\x12&\n\x05model\x18\x03 \x01(\x0b\x32\x17.federation.v1.Artifact\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x17\n\x0fsession_running\x18\x05 \x01(\x08*d\n\x0c\x41rtifactKind\x12\x1d\n\x19\x41RTIFACT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41RTIFACT_KIND_MODEL\x10\x01\x12\x1c\n\x18\x41RTIFACT_KIND_CHECKPOINT\x10\x02*\x87\x01\n\rReportOutcome\x12\x1e\n\x1aREPORT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17REPORT_OUTCOME_ACCEPTED\x10\x01\x12\x1b\n\x17REPORT_OUTCOME_REJECTED\x10\x02\x12\x1c\n\x18REPORT_OUTCOME_DISCARDED\x10\x03\x32\xeb\x03\n\rParticipation\x12G\n\x07\x43heckIn\x12\x1d.federation.v1.CheckInRequest\x1a\x1b.federation.v1.CheckInEvent0\x01\x12L\n\rFetchArtifact\x12#.federation.v1.FetchArtifactRequest\x1a\x14.federation.v1.Chunk0\x01\x12T\n\x0b\x42\x65ginReport\x12!.federation.v1.BeginReportRequest\x1a\".federation.v1.BeginReportResponse\x12\x44\n\x06Report\x12\x1a.federation.v1.ReportFrame\x1a\x1c.federation.v1.ReportReceipt(\x01\x12K\n\x08Withdraw\x12\x1e.federation.v1.WithdrawRequest\x1a\x1f.federation.v1.WithdrawResponse\x12Z\n\rGetCheckpoint\x12#.federation.v1.GetCheckpointRequest\x1a$.federation.v1.GetCheckpointResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPORTSTART_METRICSENTRY']._loaded_options = None
   _globals['_REPORTSTART_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_ARTIFACTKIND']._serialized_start=2451
-  _globals['_ARTIFACTKIND']._serialized_end=2551
-  _globals['_REPORTOUTCOME']._serialized_start=2554
-  _globals['_REPORTOUTCOME']._serialized_end=2689
+  _globals['_ARTIFACTKIND']._serialized_start=2495
+  _globals['_ARTIFACTKIND']._serialized_end=2595
+  _globals['_REPORTOUTCOME']._serialized_start=2598
+  _globals['_REPORTOUTCOME']._serialized_end=2733
   _globals['_CHECKINREQUEST']._serialized_start=78
   _globals['_CHECKINREQUEST']._serialized_end=191
   _globals['_CHECKINEVENT']._serialized_start=194
@@ -53,33 +53,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ARTIFACT']._serialized_start=873
   _globals['_ARTIFACT']._serialized_end=962
   _globals['_FETCHARTIFACTREQUEST']._serialized_start=964
-  _globals['_FETCHARTIFACTREQUEST']._serialized_end=1041
-  _globals['_CHUNK']._serialized_start=1043
-  _globals['_CHUNK']._serialized_end=1080
-  _globals['_BEGINREPORTREQUEST']._serialized_start=1082
-  _globals['_BEGINREPORTREQUEST']._serialized_end=1164
-  _globals['_BEGINREPORTRESPONSE']._serialized_start=1167
-  _globals['_BEGINREPORTRESPONSE']._serialized_end=1339
-  _globals['_PERMISSION']._serialized_start=1341
-  _globals['_PERMISSION']._serialized_end=1376
-  _globals['_REPORTFRAME']._serialized_start=1379
-  _globals['_REPORTFRAME']._serialized_end=1525
-  _globals['_REPORTSTART']._serialized_start=1528
-  _globals['_REPORTSTART']._serialized_end=1787
-  _globals['_REPORTSTART_METRICSENTRY']._serialized_start=1726
-  _globals['_REPORTSTART_METRICSENTRY']._serialized_end=1772
-  _globals['_REPORTEND']._serialized_start=1789
-  _globals['_REPORTEND']._serialized_end=1852
-  _globals['_REPORTRECEIPT']._serialized_start=1855
-  _globals['_REPORTRECEIPT']._serialized_end=2051
-  _globals['_WITHDRAWREQUEST']._serialized_start=2053
-  _globals['_WITHDRAWREQUEST']._serialized_end=2128
-  _globals['_WITHDRAWRESPONSE']._serialized_start=2130
-  _globals['_WITHDRAWRESPONSE']._serialized_end=2198
-  _globals['_GETCHECKPOINTREQUEST']._serialized_start=2200
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=2273
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=2276
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=2449
-  _globals['_PARTICIPATION']._serialized_start=2692
-  _globals['_PARTICIPATION']._serialized_end=3183
+  _globals['_FETCHARTIFACTREQUEST']._serialized_end=1062
+  _globals['_CHUNK']._serialized_start=1064
+  _globals['_CHUNK']._serialized_end=1101
+  _globals['_BEGINREPORTREQUEST']._serialized_start=1103
+  _globals['_BEGINREPORTREQUEST']._serialized_end=1185
+  _globals['_BEGINREPORTRESPONSE']._serialized_start=1188
+  _globals['_BEGINREPORTRESPONSE']._serialized_end=1360
+  _globals['_PERMISSION']._serialized_start=1362
+  _globals['_PERMISSION']._serialized_end=1420
+  _globals['_REPORTFRAME']._serialized_start=1423
+  _globals['_REPORTFRAME']._serialized_end=1569
+  _globals['_REPORTSTART']._serialized_start=1572
+  _globals['_REPORTSTART']._serialized_end=1831
+  _globals['_REPORTSTART_METRICSENTRY']._serialized_start=1770
+  _globals['_REPORTSTART_METRICSENTRY']._serialized_end=1816
+  _globals['_REPORTEND']._serialized_start=1833
+  _globals['_REPORTEND']._serialized_end=1896
+  _globals['_REPORTRECEIPT']._serialized_start=1899
+  _globals['_REPORTRECEIPT']._serialized_end=2095
+  _globals['_WITHDRAWREQUEST']._serialized_start=2097
+  _globals['_WITHDRAWREQUEST']._serialized_end=2172
+  _globals['_WITHDRAWRESPONSE']._serialized_start=2174
+  _globals['_WITHDRAWRESPONSE']._serialized_end=2242
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=2244
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=2317
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=2320
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=2493
+  _globals['_PARTICIPATION']._serialized_start=2736
+  _globals['_PARTICIPATION']._serialized_end=3227
 # @@protoc_insertion_point(module_scope)

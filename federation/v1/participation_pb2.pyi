@@ -296,21 +296,27 @@ class FetchArtifactRequest(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     SESSION_TOKEN_FIELD_NUMBER: _builtins.int
+    CHUNK_BYTES_FIELD_NUMBER: _builtins.int
     sha256: _builtins.bytes
     offset: _builtins.int
     """Where to go on after a cut."""
     session_token: _builtins.str
     """Of the round that it is for, if any: whoever has the checkpoint trains."""
+    chunk_bytes: _builtins.int
+    """Largest chunk that the client's link can carry in one piece; 0: the selector chooses, and never
+    larger ones than it would choose itself.
+    """
     def __init__(
         self,
         *,
         sha256: _builtins.bytes = ...,
         offset: _builtins.int = ...,
         session_token: _builtins.str = ...,
+        chunk_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "session_token", b"session_token", "sha256", b"sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_bytes", b"chunk_bytes", "offset", b"offset", "session_token", b"session_token", "sha256", b"sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -402,16 +408,20 @@ class Permission(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESUME_OFFSET_FIELD_NUMBER: _builtins.int
+    RESUME_CHUNKS_FIELD_NUMBER: _builtins.int
     resume_offset: _builtins.int
     """Where to go on: bytes before it are held by the selector."""
+    resume_chunks: _builtins.int
+    """Data frames that carried them."""
     def __init__(
         self,
         *,
         resume_offset: _builtins.int = ...,
+        resume_chunks: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["resume_offset", b"resume_offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resume_chunks", b"resume_chunks", "resume_offset", b"resume_offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

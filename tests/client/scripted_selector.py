@@ -100,6 +100,8 @@ class ScriptedSelector(participation_pb2_grpc.ParticipationServicer):
         withdrawals: Each client that bowed out.
         artifacts: By digest.
         fetched: Digest and offset of each fetch.
+        chunk_bytes: Largest chunk that each fetch asked for.
+        cuts: Fetches that are cut before a chunk is through.
         begin: Answers those who ask for permission; may raise ``Refuse``.
         receipt: Answers reports.
         checkpoint: Answers those who ask for a checkpoint; may raise ``Refuse``.
@@ -113,12 +115,15 @@ class ScriptedSelector(participation_pb2_grpc.ParticipationServicer):
     withdrawals: asyncio.Queue[pb.WithdrawRequest] = field(default_factory=asyncio.Queue)
     artifacts: dict[bytes, bytes] = field(default_factory=dict)
     fetched: list[tuple[bytes, int]] = field(default_factory=list)
+    chunk_bytes: list[int] = field(default_factory=list)
+    cuts: int = 0
     begin: Begin | None = None
     receipt: pb.ReportReceipt = field(default_factory=a_receipt)
     checkpoint: Describe = field(default_factory=lambda: _none_is_asked_for)
     asked: list[pb.GetCheckpointRequest] = field(default_factory=list)
     cut_after: int | None = None
     received: bytearray = field(default_factory=bytearray)
+    chunks: int = 0
     server: grpc.aio.Server | None = None
 
     # -- What the test says ---------------------------------------------------------------------
@@ -191,8 +196,13 @@ class ScriptedSelector(participation_pb2_grpc.ParticipationServicer):
         self, request: pb.FetchArtifactRequest, context: Any
     ) -> None:
         self.fetched.append((request.sha256, request.offset))
+        self.chunk_bytes.append(request.chunk_bytes)
         data = self.artifacts[request.sha256]
-        for offset, view in chunks(data, offset=request.offset, chunk_bytes=CHUNK_BYTES):
+        if self.cuts:
+            self.cuts -= 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "cut by the test")
+        size = min(CHUNK_BYTES, request.chunk_bytes)
+        for offset, view in chunks(data, offset=request.offset, chunk_bytes=size):
             await context.write(pb.Chunk(offset=offset, data=bytes(view)))
 
     async def BeginReport(  # noqa: N802
@@ -203,13 +213,13 @@ class ScriptedSelector(participation_pb2_grpc.ParticipationServicer):
                 return self.begin(request)
         except Refuse as refusal:
             await context.abort(refusal.status, "refused by the test")
-        return pb.BeginReportResponse(permission=pb.Permission(resume_offset=len(self.received)))
+        held = pb.Permission(resume_offset=len(self.received), resume_chunks=self.chunks)
+        return pb.BeginReportResponse(permission=held)
 
     async def Report(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.ReportFrame], context: Any
     ) -> pb.ReportReceipt:
         start = pb.ReportStart()
-        count = len(self.received) // CHUNK_BYTES
         async for frame in request_iterator:
             match frame.WhichOneof("frame"):
                 case "start":
@@ -218,12 +228,13 @@ class ScriptedSelector(participation_pb2_grpc.ParticipationServicer):
                 case "data":
                     assert frame.data.offset == len(self.received)
                     self.received += frame.data.data
-                    count += 1
+                    self.chunks += 1
                     if self.cut_after is not None and len(self.received) >= self.cut_after:
                         self.cut_after = None
                         await context.abort(grpc.StatusCode.UNAVAILABLE, "cut by the test")
                 case "end":
                     data, self.received = bytes(self.received), bytearray()
+                    count, self.chunks = self.chunks, 0
                     self.reports.put_nowait(Report(start, data, count, frame.end))
         return self.receipt
 

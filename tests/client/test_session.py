@@ -642,6 +642,19 @@ async def test_stream_is_cut_while_training_the_client_comes_back_and_reports() 
         assert len(trainer.tasks) == 1
 
 
+async def test_link_carries_no_whole_chunk_smaller_ones_are_fetched() -> None:
+    """Who sits behind a slow line takes part; as the rest went fast, it may report as usual."""
+    async with a_scripted_selector() as selector, a_client(selector, rounds=1) as life:
+        selector.cuts = 2
+        await selector.configured(LARGE)
+        report = await within(selector.reports.get())
+
+        assert (await life.ended()).accepted == 1
+        first, second, third = selector.chunk_bytes
+        assert first > second > third
+        assert report.end.chunks == report.chunks == 4
+
+
 async def test_report_is_cut_it_resumes_where_the_selector_says() -> None:
     """Nothing is trained or sent twice."""
     trainer = Doing()

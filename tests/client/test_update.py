@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from client.trainer import Trainer, TrainingResult, TrainingTask
 from client.update import Update, fit, frames
+from federation.chunking import CHUNK_BYTES_MIN, LARGE_CHUNK_BYTES
 from federation.plan import Hyperparameters
 from federation.runtime.frames import encode_report_frame
 from federation.tensors import decode, encode
@@ -35,9 +36,13 @@ def an_update(entries: int = 3) -> Update:
     return fit(PlusOne(), encode({"w": np.zeros(entries, np.float32)}), TASK)
 
 
-async def all_frames(update: Update, offset: int = 0) -> list[pb.ReportFrame]:
+async def all_frames(
+    update: Update, offset: int = 0, chunks: int = 0, largest: int = LARGE_CHUNK_BYTES
+) -> list[pb.ReportFrame]:
     """Gather a report's frames, as the selector's generated code reads them."""
-    encoded = [encode_report_frame(frame) async for frame in frames(update, "a-token", offset)]
+    held = pb.Permission(resume_offset=offset, resume_chunks=chunks)
+    sent = frames(update, "a-token", held, largest)
+    encoded = [encode_report_frame(frame) async for frame in sent]
     return [pb.ReportFrame.FromString(frame) for frame in encoded]
 
 
@@ -72,11 +77,24 @@ async def test_report_that_resumes_counts_the_frames_of_all_streams(held: int) -
     update = an_update(3 << 18)
     whole = await all_frames(update)
 
-    start, *data, end = await all_frames(update, offset=held * MEBIBYTE)
+    start, *data, end = await all_frames(update, held * MEBIBYTE, held)
 
     assert start.start.offset == held * MEBIBYTE
     assert data == whole[1 + held : -1]
     assert end == whole[-1]
+
+
+async def test_link_carries_small_chunks_only_the_end_counts_those_of_all_sizes() -> None:
+    """What came through as one large chunk before was one."""
+    update = an_update(3 << 18)
+    rest = len(update.buffer) - MEBIBYTE
+
+    _, *data, end = await all_frames(update, MEBIBYTE, 1, largest=CHUNK_BYTES_MIN)
+
+    assert {len(frame.data.data) for frame in data[:-1]} == {CHUNK_BYTES_MIN}
+    assert len(data) == -(-rest // CHUNK_BYTES_MIN)
+    assert b"".join(frame.data.data for frame in data) == update.buffer[MEBIBYTE:]
+    assert end.end.chunks == 1 + len(data)
 
 
 async def test_report_of_which_everything_is_held_sends_its_end() -> None:

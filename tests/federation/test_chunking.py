@@ -11,9 +11,13 @@ from hypothesis import strategies as st
 
 from federation.chunking import (
     CHUNK_BYTES,
+    CHUNK_BYTES_MIN,
+    CHUNK_S,
     LARGE_CHUNK_BYTES,
     LARGE_MODEL_BYTES,
+    SHRINK,
     Assembler,
+    ChunkLimit,
     Verifier,
     chunk_bytes_for,
     chunks,
@@ -276,3 +280,56 @@ def test_offsets_beyond_4_gb_are_numbers_like_any_other() -> None:
     assert bytes(verifier.check(size - 3, b"abc")) == b"abc"
     with pytest.raises(TransferError):
         verifier.check(size - 3, b"abcd")
+
+
+class TestChunkLimit:
+    """Chunks that a link carries."""
+
+    def test_nothing_came_through_smaller_ones_are_tried_down_to_the_least(self) -> None:
+        """A link too slow for a chunk between two signs of life carries smaller ones."""
+        limit = ChunkLimit()
+
+        tried = [limit.begin(b"digest", "selector:1", 0) for _ in range(5)]
+
+        assert tried[0] == LARGE_CHUNK_BYTES
+        assert tried == sorted(tried, reverse=True)
+        assert tried[1] < CHUNK_BYTES
+        assert tried[-2:] == [CHUNK_BYTES_MIN] * 2
+
+    def test_some_came_through_the_size_stays(self) -> None:
+        """Then the link was cut for another reason, or is just fast enough."""
+        limit = ChunkLimit()
+
+        tried = [limit.begin(b"digest", "selector:1", offset) for offset in (0, 1, 2, 0)]
+
+        assert tried == [LARGE_CHUNK_BYTES] * 4
+
+    @pytest.mark.parametrize(
+        ("rate", "largest"),
+        [
+            (1_000, LARGE_CHUNK_BYTES // SHRINK),
+            (100_000, int(100_000 * CHUNK_S)),
+            (10**8, LARGE_CHUNK_BYTES),
+        ],
+    )
+    def test_transfer_goes_well_at_last_its_rate_says_how_large_the_next_ones_are(
+        self, rate: int, largest: int
+    ) -> None:
+        """Nobody behind a slow line waits again; whoever's selector had died is fast again."""
+        limit = ChunkLimit()
+        for _ in range(2):
+            limit.begin(b"digest", 0)
+        shrunk = limit.bytes
+        limit.went(10 * rate, 10.0)
+
+        assert shrunk == LARGE_CHUNK_BYTES // SHRINK
+        assert limit.begin(b"another", 0) == limit.bytes == largest
+
+    def test_transfer_takes_no_time_at_all_it_was_a_fast_one(self) -> None:
+        """A clock may stand still that long."""
+        limit = ChunkLimit()
+        for _ in range(2):
+            limit.begin(b"digest", 0)
+        limit.went(10**6, 0.0)
+
+        assert limit.bytes == LARGE_CHUNK_BYTES

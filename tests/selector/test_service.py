@@ -13,6 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import headwater
+from federation.chunking import CHUNK_BYTES_MIN
 from federation.plan import RetryWindow
 from federation.runtime import wire
 from federation.runtime.hdf5 import blocks_of, read_spec
@@ -242,7 +243,10 @@ async def test_checkpoint_is_fetched_whole_and_from_an_offset(tmp_path: Path) ->
         whole = await ann.fetch(artifact.sha256)
         rest = await ann.fetch(artifact.sha256, offset=1_500_000)
         nothing = await ann.fetch(artifact.sha256, offset=artifact.size_bytes)
+        small = await ann.fetch(artifact.sha256, chunk_bytes=CHUNK_BYTES_MIN)
+        smaller = await ann.fetch(artifact.sha256, offset=9, chunk_bytes=2 * CHUNK_BYTES_MIN)
 
+        assert (small, smaller) == (whole, whole[9:])
         assert (sha256(whole), len(whole)) == (artifact.sha256, artifact.size_bytes)
         assert decode(whole)["w"].tobytes() == weights["w"].tobytes()
         assert rest == whole[1_500_000:]
@@ -262,8 +266,9 @@ async def test_model_is_fetched_as_it_lies_on_disk(tmp_path: Path) -> None:
 
         fetched = await ann.fetch(artifact.sha256)
         rest = await ann.fetch(artifact.sha256, offset=1000)
+        small = await ann.fetch(artifact.sha256, chunk_bytes=CHUNK_BYTES_MIN)
 
-        assert fetched == model
+        assert fetched == small == model
         assert rest == model[1000:]
         assert artifact.size_bytes == len(model)
 

@@ -183,11 +183,11 @@ def _stop_in_report(at_call: int, happen: Point) -> None:
     frames = contribution.frames
     rounds: list[str] = []
 
-    async def stopping(update: Any, token: str, offset: int) -> AsyncIterator[Any]:
+    async def stopping(update: Any, *how: Any) -> AsyncIterator[Any]:
         is_first_try = update.round_id not in rounds
         rounds.extend([update.round_id] * is_first_try)
         stops = is_first_try and len(rounds) == at_call
-        async for frame in frames(update, token, offset):
+        async for frame in frames(update, *how):
             yield frame
             if stops and isinstance(frame, Piece):
                 stops = False

@@ -29,8 +29,10 @@ WINDOW_S = 60.0
 """Of reporting, where the network is slow."""
 
 PATIENT: Settings = {"keepalive_s": 10, "keepalive_timeout_s": 5}
-"""Where it is slow: a ping waits behind the data, and a link that takes longer for a chunk than the
-keepalive allows gets nowhere."""
+"""Where it is slow: a ping waits behind the data."""
+
+TOO_SLOW_BYTES_PER_S = 1 << 18
+"""A chunk of 1 MiB takes longer than the keepalive of an ordeal allows."""
 
 LINKS = {
     "client to selector": (CLIENTS, "south"),
@@ -165,6 +167,27 @@ async def test_link_is_bad_all_round_long(
     ordeal.let_go()
     if fault == "reset in mid-chunk":
         await within(proxy.happened.wait())
+    record = await ordeal.ends()
+    proxy.mend()
+    await ordeal.everybody_works()
+
+    assert record.outcome == pb.OUTCOME_COMMITTED
+    assert reported(record) == EVERYBODY
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("phase", ["selection", "training"])
+async def test_link_carries_no_chunk_before_it_is_given_up(
+    bare: Federation, proxy: ChaosProxy, figures: dict[str, float], phase: str
+) -> None:
+    """Smaller chunks are tried, and come through: before it, each try began where the last did."""
+    link = "client to selector"
+    ordeal = ordeal_through(proxy, link, bare, figures, LONG_S)
+    ordeal.times["report_window_s"] = WINDOW_S
+    await ordeal.reach(phase)
+
+    proxy.drip(TOO_SLOW_BYTES_PER_S)
+    ordeal.let_go()
     record = await ordeal.ends()
     proxy.mend()
     await ordeal.everybody_works()
