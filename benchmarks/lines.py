@@ -106,9 +106,11 @@ async def _transfer(target: str, way: str, size: int, chunk_bytes: int) -> None:
                 for _ in range(size // chunk_bytes):
                     yield bytes(chunk_bytes)
 
-            await channel.stream_unary("/Lines/Up")(messages())
+            up: Any = channel.stream_unary("/Lines/Up")
+            await up(messages())
         else:
-            async for _ in channel.unary_stream("/Lines/Down")(b"%d %d" % (size, chunk_bytes)):
+            down: Any = channel.unary_stream("/Lines/Down")
+            async for _ in down(b"%d %d" % (size, chunk_bytes)):
                 pass
 
 

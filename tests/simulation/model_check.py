@@ -194,6 +194,7 @@ def explore(
     faults: int,
     *,
     reduced: bool = True,
+    prompt: bool = True,
     to_the_end: bool = False,
     states_max: int | None = None,
     tell: bool = False,
@@ -202,13 +203,14 @@ def explore(
 
     Args:
         faults: How many may happen.
-        reduced: States stand for others.
+        reduced: States stand for others, see ``model_space``.
+        prompt: Some moves are, see ``model_moves``.
         to_the_end: Follow a state also when no commit after it can count a client twice.
         states_max: Give up a level after so many states.
         tell: Print each level.
     """
     report = Report()
-    space = Space(reduced=reduced, to_the_end=to_the_end)
+    space = Space(reduced=reduced, prompt=prompt, to_the_end=to_the_end)
     search = Search(space, states_max)
     for level in search.levels(faults):
         report.levels.append(level)
@@ -238,7 +240,11 @@ def main() -> int:
     arguments = parser.parse_args()
     gc.disable()  # millions of small things are made, and no cycles
     found = explore(
-        arguments.faults, reduced=not arguments.plain, states_max=arguments.states, tell=True
+        arguments.faults,
+        reduced=not arguments.plain,
+        prompt=not arguments.plain,
+        states_max=arguments.states,
+        tell=True,
     )
     print("\n".join(found.wrong) or "no client is in a sum twice")
     return 1 if found.wrong else 0

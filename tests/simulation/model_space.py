@@ -68,8 +68,8 @@ class Space:
     """All states.
 
     Args:
-        reduced: What is said above holds; else each state stands for itself, and every check-in
-            waits in its queue.
+        reduced: What is said above holds; else each state stands for itself.
+        prompt: Some moves are, see ``model_moves``.
         to_the_end: Closed states are followed all the same.
 
     Attributes:
@@ -79,13 +79,15 @@ class Space:
         wrong: What may never happen, and did; empty as long as nothing is.
     """
 
-    def __init__(self, *, reduced: bool = True, to_the_end: bool = False) -> None:
+    def __init__(
+        self, *, reduced: bool = True, prompt: bool = True, to_the_end: bool = False
+    ) -> None:
         forget()
         self.closed = self.commits = 0
         self.outcomes: Counter[str] = Counter()
         self.wrong = ""
         self._reduced, self._to_the_end = reduced, to_the_end or not reduced
-        self._ledgers, self._moves = Ledgers(), Moves(prompt=reduced)
+        self._ledgers, self._moves = Ledgers(), Moves(prompt=prompt)
         self._sides: list[Side] = []
         self._numbers: dict[Side, int] = {}
         self._parts: dict[Any, Any] = {}

@@ -39,12 +39,24 @@ def test_round_is_followed_to_its_end_each_commit_counts_each_client_once() -> N
 def test_no_state_stands_for_another_the_same_rounds_are_met(faults: int) -> None:
     """Every round that can be, and every end of one, is among the few states that are looked at."""
     reduced = explore(faults, to_the_end=True)
-    plain = explore(faults, reduced=False)
+    plain = explore(faults, reduced=False, prompt=False)
 
     assert reduced.rounds == plain.rounds
     assert reduced.outcomes == plain.outcomes
     assert reduced.wrong == plain.wrong == []
     assert plain.levels[-1].states > 10 * reduced.levels[-1].states
+
+
+@pytest.mark.prove
+def test_no_move_is_prompt_the_same_rounds_are_met_after_two_faults() -> None:
+    """What two faults do together to a message on its way is not lost by taking it at once."""
+    prompt = explore(faults=2)
+    waiting = explore(faults=2, prompt=False)
+
+    assert prompt.rounds == waiting.rounds
+    assert prompt.outcomes == waiting.outcomes
+    assert prompt.wrong == waiting.wrong == []
+    assert waiting.levels[-1].states > 10 * prompt.levels[-1].states
 
 
 # -- Planted mistakes ---------------------------------------------------------------------------
