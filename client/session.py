@@ -200,9 +200,9 @@ class ClientSession:
         """Give everything back; a trainer that still works is told to end."""
         self.stop.set()
         self._thread.close()
-        await self._selectors.close()
         if self._owns_artifacts:
             self._artifacts.close()
+        await self._selectors.close()
 
     async def bow_out(self) -> None:
         """Tell the selector that this client ends, if it takes part in a round; never raises."""

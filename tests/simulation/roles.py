@@ -139,6 +139,7 @@ def _spool(around: Surroundings, process: Process, selector_id: str, rng: random
         spool.close()
 
     around.at_end_of(process, ended)
+    around.left_open.callback(spool.close)
     return spool
 
 

@@ -43,6 +43,7 @@ class Surroundings:
         wall_offset_s: How far the wall clock was set.
         drains: By selector: set when it is to drain.
         jobs_s: Spans in which a job of the journal was under way.
+        left_open: What the system would close with a process that runs to the end.
     """
 
     def __init__(self, loop: VirtualLoop, seed: int, folder: Path) -> None:
@@ -56,6 +57,7 @@ class Surroundings:
         self.wall_offset_s = 1.7e9
         self.drains: dict[str, asyncio.Event] = {}
         self.jobs_s: list[tuple[float, float]] = []
+        self.left_open = ExitStack()
         self._tokens = random.Random(f"{seed}/tokens")
 
     def wall_s(self) -> float:

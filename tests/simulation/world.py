@@ -267,6 +267,7 @@ class World:
         with suppress(Hung):
             self.loop.run_until_complete(asyncio.sleep(1.0))
         self.around.journal_os.close_all()
+        self.around.left_open.close()
         self.loop.close()
 
 
