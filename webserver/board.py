@@ -59,13 +59,18 @@ class Checkpoint:
     by: str | None = None
     here: bool = False
 
-    def as_facts(self) -> dict[str, Any]:
-        """Return what the API says of it."""
+    def as_facts(self, federation_id: str) -> dict[str, Any]:
+        """Return what the API says of it.
+
+        Args:
+            federation_id: Whose it is.
+        """
+        url = f"/api/v1/checkpoints/{self.round_number}?federation={federation_id}"
         return {
             "round_number": self.round_number,
             "digest": self.digest,
             "metrics": dict(self.metrics),
-            "url": f"/api/v1/checkpoints/{self.round_number}" if self.here else None,
+            "url": url if self.here else None,
             "by": self.by,
         }
 
@@ -145,10 +150,6 @@ def overview(
         best: The best one: see ``BEST_BY``.
         last_event_id: Of the newest event that the picture includes.
     """
-    checkpoints = {
-        "last": last.as_facts() if last else None,
-        "best": best.as_facts() if best else None,
-    }
     if picture is None:
         return {
             "federation": None,
@@ -158,13 +159,13 @@ def overview(
             "selectors": [],
             "waiting_clients": 0,
             "storage_failure": "",
-            "checkpoints": checkpoints,
+            "checkpoints": {"last": None, "best": None},
             "last_event_id": last_event_id,
         }
-    facts = picture.facts
+    facts, federation_id = picture.facts, picture.federation_id
     return {
         "federation": {
-            "federation_id": picture.federation_id,
+            "federation_id": federation_id,
             "version": facts["version"],
             "heard_s": picture.heard_s,
             "coordinator_time_s": picture.time_s,
@@ -175,7 +176,10 @@ def overview(
         "selectors": facts["selectors"],
         "waiting_clients": facts["waiting_clients"],
         "storage_failure": facts["storage_failure"],
-        "checkpoints": checkpoints,
+        "checkpoints": {
+            "last": last.as_facts(federation_id) if last else None,
+            "best": best.as_facts(federation_id) if best else None,
+        },
         "last_event_id": last_event_id,
     }
 

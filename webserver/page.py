@@ -44,7 +44,7 @@ def add_page(app: FastAPI, site: Site) -> None:
     async def page(request: Request, federation: FederationQuery = None) -> Response:
         live = site.live
         if federation is not None and not live.knows(federation):
-            return RedirectResponse(str(request.url.replace(query="")), 303)
+            return RedirectResponse("./", 303)
         cookie = request.cookies.get(CSRF_COOKIE, "")
         if len(cookie) != COOKIE_LENGTH:
             cookie = new_cookie()

@@ -124,14 +124,17 @@ def test_round_has_completed_it_has_no_deadline() -> None:
     assert shown["round"]["deadline_at_s"] is None
 
 
-@pytest.mark.parametrize(("here", "url"), [(True, "/api/v1/checkpoints/41"), (False, None)])
+@pytest.mark.parametrize(
+    ("here", "url"), [(True, f"/api/v1/checkpoints/41?federation={FEDERATION}"), (False, None)]
+)
 def test_checkpoint_is_here_the_overview_says_where_it_is_downloaded(
     here: bool, url: str | None
 ) -> None:
-    """A link that leads nowhere is not shown."""
+    """A link that leads nowhere, or to another federation's, is not shown."""
+    picture = drawn(update(Teller().stage(a_round(1, "completed"))), BEGAN_S)
     checkpoint = Checkpoint(41, "ab", {"loss": 0.1}, "loss", here)
 
-    shown = overview(None, last=checkpoint, best=None, last_event_id=0)["checkpoints"]
+    shown = overview(picture, last=checkpoint, best=None, last_event_id=0)["checkpoints"]
 
     assert shown["last"]["url"] == url
     assert shown["last"]["by"] == "loss"

@@ -13,7 +13,7 @@ from federation.runtime.store import SharedDirectory
 from federation.tensors import ModelSpec
 from tests.servers import a_shared_directory
 from tests.webserver.sites import a_browser_at, a_site, tell
-from tests.webserver.telling import Teller, a_round
+from tests.webserver.telling import FEDERATION, Teller, a_round
 
 WEIGHTS = {"w": np.arange(300_000, dtype=np.float32)}
 
@@ -40,7 +40,7 @@ async def test_checkpoint_is_in_the_history_it_is_downloaded_whole(tmp_path: Pat
         best = (await browser.get("/api/v1/overview")).json()["checkpoints"]["best"]
         answer = await browser.get(best["url"])
 
-    assert best["url"] == "/api/v1/checkpoints/41"
+    assert best["url"] == f"/api/v1/checkpoints/41?federation={FEDERATION}"
     assert answer.status_code == 200
     assert answer.headers["x-headwater-checkpoint-sha256"] == digest
     assert answer.headers["content-disposition"] == (

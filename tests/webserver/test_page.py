@@ -88,4 +88,4 @@ async def test_page_of_a_federation_is_asked_for_it_shows_that_one(tmp_path: Pat
 
     assert f'id="federation-id">{other}<' in usual.text
     assert f'id="federation-id">{FEDERATION}<' in asked.text
-    assert (unknown.status_code, unknown.headers["location"]) == (303, "http://127.0.0.1:8050/")
+    assert (unknown.status_code, unknown.headers["location"]) == (303, "./")

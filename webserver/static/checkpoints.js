@@ -1,6 +1,5 @@
 // The last and the best checkpoint: of which round, how good, its digest, and the file.
 
-import { address } from "./api.js";
 import { byId, element, fillTerms, keyed, setText } from "./dom.js";
 import { count, metrics } from "./format.js";
 
@@ -49,7 +48,7 @@ function update(card, { title, checkpoint }) {
   digest.title = "SHA-256 of the checkpoint's wire form";
   copy.setAttribute("aria-label", `Copy the digest of round ${round}'s checkpoint`);
   link.hidden = !checkpoint.url;
-  if (checkpoint.url) link.href = address(`checkpoints/${round}`);
+  if (checkpoint.url) link.href = checkpoint.url;
   setText(link, "Download");
   link.setAttribute("aria-label", `Download the checkpoint of round ${round}`);
 }
