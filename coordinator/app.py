@@ -81,8 +81,11 @@ class Coordinator:
             directory.ensure_checkpoint()
             self._federation_id = federation_id_in(directory.coordinator)
             self._memory, self.announcer = take_up(
-                *(directory.coordinator, last_round_number or 0, push),
-                *(self._tenure.epoch, self._federation_id),
+                directory.coordinator,
+                last_round_number or 0,
+                push,
+                epoch=self._tenure.epoch,
+                federation_id=self._federation_id,
             )
         except BaseException:
             self._tenure.release()

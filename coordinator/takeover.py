@@ -31,7 +31,7 @@ def federation_id_in(folder: Path) -> str:
 
 
 def take_up(
-    folder: Path, last_round_number: int, push: Push, epoch: int, federation_id: str
+    folder: Path, last_round_number: int, push: Push, *, epoch: int, federation_id: str
 ) -> tuple[Memory, Announcer | None]:
     """Return what the process before this one remembered, and who tells webservers of it.
 

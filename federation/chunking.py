@@ -63,6 +63,7 @@ class ChunkLimit:
             count: Bytes that it carried.
             seconds: How long it took.
         """
+        self._try = ()
         in_time = int(CHUNK_S * count / max(seconds, 1e-3))
         self.bytes = max(self.bytes, min(in_time, LARGE_CHUNK_BYTES))
 

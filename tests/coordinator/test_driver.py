@@ -136,7 +136,11 @@ async def a_desk(
     folder = directory.coordinator
     folder.mkdir(exist_ok=True)
     memory, announcer = take_up(
-        folder, last_round_number, push or Push(), epoch, federation_id_in(folder)
+        folder,
+        last_round_number,
+        push or Push(),
+        epoch=epoch,
+        federation_id=federation_id_in(folder),
     )
     driver = Driver(
         committer,

@@ -325,6 +325,13 @@ class TestChunkLimit:
         assert shrunk == LARGE_CHUNK_BYTES // SHRINK
         assert limit.begin(b"another", 0) == limit.bytes == largest
 
+    def test_transfer_is_done_the_same_bytes_once_more_are_no_second_try(self) -> None:
+        """Who fetches a checkpoint again has lost it, and is not behind a slow line."""
+        limit = ChunkLimit()
+        for _ in range(3):
+            assert limit.begin(b"digest", 0) == LARGE_CHUNK_BYTES
+            limit.went(10**6, 1.0)
+
     def test_transfer_takes_no_time_at_all_it_was_a_fast_one(self) -> None:
         """A clock may stand still that long."""
         limit = ChunkLimit()
