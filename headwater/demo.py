@@ -169,11 +169,16 @@ class Demo:
         if why := why_no_page():
             self._say(f"There is no page to watch it on: {why}")
             return
-        port = free_port(HOST, USUAL_PORT)
-        flags = [*self._every_process(), "--host", HOST, "--port", str(port)]
-        flags += page_arguments(self._folder, coordinator)
-        webserver = await children.start("webserver", "webserver", flags)
-        await children.listening_port(webserver)
+        flags = [*self._every_process(), *page_arguments(self._folder, coordinator)]
+        flags += ["--host", HOST, "--port"]
+        usual = str(free_port(HOST, USUAL_PORT))
+        webserver = await children.start("webserver", "webserver", [*flags, usual])
+        try:
+            port = await children.listening_port(webserver)
+        except ChildFailed:  # most likely another demo, begun at the same time, was faster
+            children.all.remove(webserver)
+            webserver = await children.start("webserver", "webserver", [*flags, "0"])
+            port = await children.listening_port(webserver)
         self._page = f"http://{HOST}:{port}/"
         self._say(f"Watch it on {self._page}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,6 @@ TIMEOUT_S = 300
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # In the background of a shell, or under nohup, these are ignored, and so by all processes here.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.addinivalue_line("markers", "slow: takes more than some seconds, or needs TensorFlow")
 
 

@@ -14,7 +14,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -25,6 +25,8 @@ from headwater.words import status_in_words
 
 ROOT = Path(__file__).parent.parent.parent
 HOST = "127.0.0.1"
+
+END_SIGNALS = (signal.SIGINT, signal.SIGHUP)
 
 WITHIN_S = 90.0
 """What has not happened by then does not happen, also on a machine with ten times its work."""
@@ -54,6 +56,20 @@ AT_ONCE: Settings = {
 """Of a coordinator whose clients come back at once, and are held for the next round."""
 
 T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def usual_signals() -> Iterator[None]:
+    """Let a process that is started here end by Ctrl-C and by a closed terminal.
+
+    In the background of a shell, or under ``nohup``, both are ignored, and children inherit that.
+    """
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in END_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Process:
@@ -293,15 +309,16 @@ class Federation:
     ) -> Process:
         """Start any process; settings become flags. Does not wait for it."""
         command = [*command, *flags(settings)]
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=ROOT,  # from which our trainers are imported
-            env=self._environment() | dict(environment or {}),
-            limit=LINE_BYTES_MAX,
-        )
+        with usual_signals():
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                cwd=ROOT,  # from which our trainers are imported
+                env=self._environment() | dict(environment or {}),
+                limit=LINE_BYTES_MAX,
+            )
         started = Process(name, command, process)
         self.all.append(started)
         return started

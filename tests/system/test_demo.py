@@ -112,6 +112,24 @@ async def test_demo_is_run_as_json_standard_output_is_json_lines_alone(bare: Fed
 
 @pytest.mark.prove
 @needs_keras
+async def test_two_demos_begin_at_once_each_has_a_page_of_its_own(bare: Federation) -> None:
+    """Both see the usual port free, and one of them is faster."""
+    command = [*HEADWATER, "demo", "--rounds", "1", "--clients", "1", "--selectors", "1"]
+    folders = [bare.shared_data / name for name in ("one", "other")]
+    both = [
+        await bare.start(folder.name, [*command, "--shared-data", str(folder)])
+        for folder in folders
+    ]
+
+    pages = {await running.prints("Watch it on") for running in both}
+    statuses = [await running.end() for running in both]
+
+    assert len({page.rpartition(" ")[2] for page in pages}) == 2
+    assert statuses == [0, 0]
+
+
+@pytest.mark.prove
+@needs_keras
 async def test_client_of_a_demo_is_killed_the_demo_goes_on_and_starts_it_again(
     bare: Federation,
 ) -> None:

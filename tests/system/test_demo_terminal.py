@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.system.processes import HEADWATER, WITHIN_S
+from tests.system.processes import HEADWATER, WITHIN_S, usual_signals
 
 pytestmark = [
     pytest.mark.prove,
@@ -49,9 +49,10 @@ class Terminal:
         rows, columns = size
         environment = os.environ | {"TERM": "xterm-256color", "LINES": str(rows)}
         environment["COLUMNS"] = str(columns)
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", IN_TERMINAL, *command], stdin=theirs, env=environment
-        )
+        with usual_signals():
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", IN_TERMINAL, *command], stdin=theirs, env=environment
+            )
         os.close(theirs)
 
     def see(self, pattern: str) -> re.Match[str]:
@@ -101,10 +102,14 @@ def a_terminal(*command: str) -> Iterator[Terminal]:
         terminal.close()
 
 
-def comes_to_say(url: str, words: str) -> bool:
-    """Say whether the page's status comes to begin with these words."""
+def wait_until_it_says(url: str, words: str) -> None:
+    """Wait until the page's status begins with these words."""
+    until_s = time.monotonic() + WITHIN_S
     with httpx.stream("GET", f"{url}api/v1/stream", timeout=WITHIN_S) as stream:
-        return any(f'"words": "{words}' in line for line in stream.iter_lines())
+        for line in stream.iter_lines():  # a sign of life comes each 15 s
+            if f'"words": "{words}' in line:
+                return
+            assert time.monotonic() < until_s, f"not said: {words}; but {line}"
 
 
 def test_rounds_are_done_the_page_stays_and_starts_more_until_ctrl_c(tmp_path: Path) -> None:
@@ -113,13 +118,12 @@ def test_rounds_are_done_the_page_stays_and_starts_more_until_ctrl_c(tmp_path: P
     with a_terminal(*HEADWATER, "demo", *ROUND, "--shared-data", shared_data) as terminal:
         url = terminal.see(r"Watch it on (http://127\.0\.0\.1:\d+/)")[1]
         terminal.see("Ctrl-C ends the demo")
-        seen_to_be_done = comes_to_say(url, "Completed")
+        wait_until_it_says(url, "Session over: 1 of 1")
         started = httpx.post(f"{url}api/v1/session", json={"rounds": 1})
         terminal.see(r"Round 2\b.*committed with 1 report")
         terminal.press(CTRL_C)
         status = terminal.ends()
 
-    assert seen_to_be_done
     assert started.status_code == 201
     assert status == 0
     with pytest.raises(httpx.ConnectError):
